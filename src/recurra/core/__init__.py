@@ -1,0 +1,71 @@
+"""The ideas: cell, engine, rule, memory, experiment, and what they are made of."""
+
+from . import tree
+from .catalog import find, members
+from .cell import (
+    RK4,
+    Cell,
+    CompositeCell,
+    ContinuousCell,
+    Euler,
+    FeedbackCell,
+    HoistedCell,
+    JoinCell,
+    LinearCell,
+    Noisy,
+    PointwiseCell,
+    ReadoutCell,
+    Solver,
+    StochasticCell,
+    Timed,
+    VendorCell,
+    VendorWeights,
+)
+from .controls import Controls
+from .engine import Engine
+from .experiment import Claim, Experiment
+from .loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SequenceLoss
+from .memory import AssociativeMemory, EnergyMemory, Recall
+from .rule import Chunk, Estimate, LearningRule, SearchRule, Trace
+from .spec import Leaf
+
+__all__ = [
+    "RK4",
+    "AssociativeMemory",
+    "BinaryCrossEntropy",
+    "Cell",
+    "Chunk",
+    "Claim",
+    "CompositeCell",
+    "ContinuousCell",
+    "Controls",
+    "CrossEntropy",
+    "EnergyMemory",
+    "Engine",
+    "Estimate",
+    "Euler",
+    "Experiment",
+    "FeedbackCell",
+    "HoistedCell",
+    "JoinCell",
+    "Leaf",
+    "LearningRule",
+    "LinearCell",
+    "Loss",
+    "MeanSquaredError",
+    "Noisy",
+    "PointwiseCell",
+    "ReadoutCell",
+    "Recall",
+    "SearchRule",
+    "SequenceLoss",
+    "Solver",
+    "StochasticCell",
+    "Timed",
+    "Trace",
+    "VendorCell",
+    "VendorWeights",
+    "find",
+    "members",
+    "tree",
+]

@@ -1,0 +1,58 @@
+"""Experiments: published claims as runnable code."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+Log = Callable[[str, float], None]  # what is being done, and the fraction done
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number that an experiment must show.
+
+    Args:
+        metric: key in the dictionary that `Experiment.run` returns.
+        bar: the value that ours must reach.
+        better: "lower" passes with ours <= bar, "higher" with ours >= bar.
+        published: the paper's number, as text; "" where it gives none.
+        where: the place in the paper.
+        sure: "read" (in the paper or a copy), "from memory", "theorem" or "own bar".
+        control: True for a negative control: a run that must fail as the paper says. It is met like any other claim, so
+            its bar and direction describe the failure.
+    """
+
+    metric: str
+    bar: float
+    better: Literal["lower", "higher"]
+    published: str = ""
+    where: str = ""
+    sure: Literal["read", "from memory", "theorem", "own bar"] = "own bar"
+    control: bool = False
+
+    def met(self, value: float) -> bool:
+        """True when ``value`` reaches the bar (never for a NaN)."""
+        return value <= self.bar if self.better == "lower" else value >= self.bar
+
+
+class Experiment(ABC):
+    """A frozen dataclass whose fields are the paper's settings.
+
+    ``id`` is the row's name; `smoke` is a setting that ends in seconds and still returns every claimed metric.
+    """
+
+    id: ClassVar[str]
+    source: ClassVar[str]
+    claims: ClassVar[tuple[Claim, ...]]
+
+    @abstractmethod
+    def run(self, log: Log) -> Mapping[str, float]:
+        """Run it: every claimed metric, and any other number worth a look."""
+
+    @classmethod
+    @abstractmethod
+    def smoke(cls) -> Self:
+        """A setting small enough for every test run."""
