@@ -81,7 +81,12 @@ class Cell(nn.Module, ABC, Generic[X, Y, S]):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the parameters (torch's default where there are none)."""
-        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.get_default_dtype())
+        return self.own_dtype or torch.get_default_dtype()
+
+    @property
+    def own_dtype(self) -> torch.dtype | None:
+        """The floating type of the parameters; None for a cell without any, which takes what comes."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), None)
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +139,7 @@ class Cell(nn.Module, ABC, Generic[X, Y, S]):
         where = type(self).__name__
         first = next(iter(tree.leaves(x)), None)
         batch = first.shape[0] if isinstance(first, Tensor) and first.ndim else "B"
-        check_tree(where, "x", x, self.input_spec, ("B",), self.dtype, self.hint())
+        check_tree(where, "x", x, self.input_spec, ("B",), self.own_dtype, self.hint())
         if state is None:
             state = self.initial_state(batch if isinstance(batch, int) else 1)
         else:
@@ -143,7 +148,7 @@ class Cell(nn.Module, ABC, Generic[X, Y, S]):
 
     def check_state(self, state: S, batch_size: int | str) -> None:
         """Raise unless ``state`` fits this cell. A cell with constant leaves of free size overrides this."""
-        check_tree(type(self).__name__, "state", state, self.state_spec, (batch_size,), self.dtype, self.hint())
+        check_tree(type(self).__name__, "state", state, self.state_spec, (batch_size,), self.own_dtype, self.hint())
 
     def hint(self) -> str:
         """The sentence that ends a message: how the cell was built."""
@@ -242,7 +247,7 @@ class StochasticCell(Cell[Noisy, Y, S]):
         x = quiet(x)
         first = next(iter(tree.leaves(x.x)), None)
         batch = first.shape[0] if isinstance(first, Tensor) and first.ndim else "B"
-        check_tree(where, "x", x.x, self.input_spec, ("B",), self.dtype, self.hint())
+        check_tree(where, "x", x.x, self.input_spec, ("B",), self.own_dtype, self.hint())
         if state is None:
             state = self.initial_state(batch if isinstance(batch, int) else 1)
         else:

@@ -59,7 +59,7 @@ def check_tree(
     value: Tree,
     spec: Tree,
     lead: tuple[str | int, ...],
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     hint: str = "",
     device: torch.device | None = None,
 ) -> None:
@@ -67,7 +67,7 @@ def check_tree(
 
     Args:
         lead: a number is a dimension that must match; a letter stands for any size.
-        dtype: the floating type of leaves whose spec names none (not checked under autocast).
+        dtype: the floating type of leaves whose spec names none (not checked under autocast); None is any of them.
 
     Raises:
         TypeError: no tensor, another structure, another dtype or device.
@@ -86,7 +86,10 @@ def check_tree(
         if len(got) != len(want) or any(isinstance(w, int) and w != g for w, g in zip(want, got)):
             raise ValueError(sentence(where, label, shape_text(lead, leaf), got, hint))
         wanted_dtype = leaf.dtype or dtype
-        if tensor.dtype != wanted_dtype and not torch.is_autocast_enabled(tensor.device.type):
+        if wanted_dtype is None:
+            if not tensor.is_floating_point():
+                raise TypeError(sentence(where, label, "floating point", str(tensor.dtype).removeprefix("torch.")))
+        elif tensor.dtype != wanted_dtype and not torch.is_autocast_enabled(tensor.device.type):
             short = str(wanted_dtype).removeprefix("torch.")
             tip = f"Convert it with .to(torch.{short})" + (", or the cell with .to()." if leaf.dtype is None else ".")
             raise TypeError(sentence(where, label, short, str(tensor.dtype).removeprefix("torch."), tip))

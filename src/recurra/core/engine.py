@@ -65,22 +65,23 @@ class Engine(ABC):
         alive = controls.alive(num_steps)
         if alive is None:
             return self.run(cell, xs, state, controls)
-        ys, state = self.run(cell, _masked(xs, alive), state, controls)
+        clean = xs._replace(x=_masked(xs.x, alive)) if isinstance(cell, StochasticCell) else _masked(xs, alive)
+        ys, state = self.run(cell, clean, state, controls)
         return _masked(ys, alive), state
 
 
 def _masked(values: Tree, alive: Tensor) -> Tree:
-    return tree.map(lambda leaf: torch.where(alive.reshape(*alive.shape, *[1] * (leaf.ndim - 2)), leaf, leaf.new_zeros(())), values)
+    return tree.map(lambda leaf: torch.where(alive.reshape(*alive.shape, *[1] * (leaf.ndim - 2)), leaf, 0), values)
 
 
 def check_sequence(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[int, int]:
     """Check everything an engine is given, once, outside the time loop; returns T and B."""
     where = type(cell).__name__
     bare = xs.x if isinstance(cell, StochasticCell) and isinstance(xs, Noisy) else xs
-    check_tree(where, "xs", bare, cell.input_spec, ("T", "B"), cell.dtype, cell.hint())
+    check_tree(where, "xs", bare, cell.input_spec, ("T", "B"), cell.own_dtype, cell.hint())
     first = tree.leaves(bare)[0]
     num_steps, batch_size = int(first.shape[0]), int(first.shape[1])
-    check_tree(where, "xs", bare, cell.input_spec, (num_steps, batch_size), cell.dtype, cell.hint())
+    check_tree(where, "xs", bare, cell.input_spec, (num_steps, batch_size), cell.own_dtype, cell.hint())
     if state is not None:
         cell.check_state(state, batch_size)
     check_controls(where, cell, controls, num_steps, batch_size)
@@ -113,6 +114,6 @@ def check_controls(where: str, cell: Cell, controls: Controls, num_steps: int, b
         if not isinstance(cell, FeedbackCell):
             raise TypeError(sentence(where, "the cell", "a FeedbackCell to be forced", "a cell without feedback"))
         spec = cell.state_spec.feedback
-        check_tree(where, "forced", forced, spec, (num_steps, batch_size), cell.dtype)
+        check_tree(where, "forced", forced, spec, (num_steps, batch_size), cell.own_dtype)
     elif force_mask is not None:
         raise ValueError(sentence(where, "force_mask", "given together with forced", "no forced values"))
