@@ -40,7 +40,7 @@ class Checkpointed(Engine):
 
     def supports(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> str | None:
         """See `Engine.supports`."""
-        if any(is_transformed(leaf) for leaf in tree.leaves((xs, state))):
+        if any(is_transformed(leaf) for leaf in (*tree.leaves((xs, state)), *cell.parameters())):
             return "computing again does not work under torch.func or torch.compile; use Auto() or Loop()."
         if self.every is not None and self.every < 1:
             return f"every must be at least 1, got {self.every}."

@@ -31,7 +31,7 @@ class Vendor(Engine):
         """See `Engine.supports`."""
         if controls.reset is not None:
             return "torch's layers cannot restart inside a sequence; use Auto() or Hoisted()."
-        if any(is_transformed(leaf) for leaf in tree.leaves((xs, state))):
+        if any(is_transformed(leaf) for leaf in (*tree.leaves((xs, state)), *cell.parameters())):
             return "torch's layers do not run under torch.func or torch.compile here; use Auto() or Hoisted()."
         return _unsupported(cell)
 
