@@ -484,6 +484,14 @@ class VendorCell(Cell[X, Y, S]):
         """The inverse of `to_vendor`."""
 
 
+class ConstrainedCell(Cell[X, Y, S]):
+    """A cell whose parameters must stay in a set; whoever updates them calls `constrain` afterwards (`fit` does)."""
+
+    @abstractmethod
+    def constrain(self) -> None:
+        """Project the parameters back, in place."""
+
+
 class JoinCell(Cell[X, Y, S]):
     """A cell with any number of predecessors: trees, directed graphs, grids. A chain has one.
 

@@ -1,0 +1,163 @@
+"""A learning rule becomes a training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..core import tree
+from ..core.cell import ConstrainedCell
+from ..core.checks import sentence
+from ..core.loss import Loss, SequenceLoss
+from ..core.rule import Chunk, Estimate, LearningRule
+from ..learning import BPTT
+
+OptimizerLike = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Progress(NamedTuple):
+    """What `fit` tells after a chunk.
+
+    Args:
+        num_steps: updates made so far.
+        epoch: passes begun so far, from 0.
+        loss: the chunk's mean loss (weighted).
+        gradient_norm: Euclidean norm of the mean direction before clipping.
+        estimate: the rule's whole answer.
+    """
+
+    num_steps: int
+    epoch: int
+    loss: float
+    gradient_norm: float
+    estimate: Estimate
+
+
+class Fitted(NamedTuple):
+    """What `fit` leaves: the rule's carry and the mean loss of every chunk."""
+
+    carry: Any
+    losses: list[float]
+
+
+def fit(
+    module: nn.Module,
+    chunks: Iterable[Chunk],
+    loss: Loss | SequenceLoss,
+    optimizer: OptimizerLike = torch.optim.Adam,
+    *,
+    rule: LearningRule[Any] | None = None,
+    num_epochs: int = 1,
+    num_steps: int | None = None,
+    clip_norm: float | None = None,
+    lr_schedule: Callable[[int], float] | None = None,
+    carry: Any = None,
+    seed: int = 0,
+    on_step: Callable[[Progress], bool | None] | None = None,
+) -> Fitted:
+    """Train any cell (or, with `BPTT`, any module) by any rule with any torch optimizer.
+
+        theta <- optimizer(theta, direction / weight)
+
+    Args:
+        module: a cell, or for `BPTT` any module; its training mode is left as it is.
+        chunks: run through once per epoch; a stream may be endless if ``num_steps`` is given. Every chunk has the same
+            number of rows, unless the rule keeps no state (`BPTT`).
+        loss: summed by the rule, divided by the summed weight here.
+        optimizer: an optimizer, or a class or function that makes one from the parameters.
+        rule: `BPTT` unless given. A rule of kind "step" is applied as it is: no optimizer, no clipping.
+        num_epochs: passes over ``chunks``.
+        num_steps: stop after so many updates, whatever the epoch.
+        clip_norm: largest Euclidean norm of the direction; None for no clipping.
+        lr_schedule: factor on every group's first learning rate, from the number of updates made.
+        carry: go on from a carry; None starts with ``rule.init``.
+        seed: of the rule's own random numbers.
+        on_step: told after every update; True stops the run.
+
+    Returns:
+        The last carry and the mean loss of each chunk.
+
+    Raises:
+        TypeError: the rule does not support the module or the loss.
+        FloatingPointError: a loss or a direction is NaN or infinite; the parameters are those of the step before.
+
+    Example:
+        >>> from recurra.cells import ElmanCell
+        >>> from recurra.core import MeanSquaredError
+        >>> _ = torch.manual_seed(0)
+        >>> chunk = Chunk(torch.randn(7, 2, 3), torch.zeros(7, 2, 5))
+        >>> losses = fit(ElmanCell(3, 5), [chunk], MeanSquaredError(), num_epochs=20).losses
+        >>> losses[-1] < losses[0]
+        True
+    """
+    rule = BPTT() if rule is None else rule
+    reason = rule.supports(module, loss)
+    if reason is not None:
+        raise TypeError(f"{type(rule).__name__}: {reason}")
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(sentence("fit", "module", "one with parameters that learn", type(module).__name__))
+    engine = optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer(parameters)
+    first_rates = [group["lr"] for group in engine.param_groups]
+    constrained = [m for m in module.modules() if isinstance(m, ConstrainedCell)]
+    losses: list[float] = []
+    for epoch in range(num_epochs if num_steps is None else max(num_epochs, num_steps)):
+        empty = True
+        for chunk in chunks:
+            empty = False
+            if carry is None:
+                carry = rule.init(module, int(tree.leaves(chunk.xs)[0].shape[1]), seed=seed)
+            new, estimate = rule.step(module, carry, chunk, loss)
+            mean, norm = _apply(module, rule, estimate, engine, clip_norm, len(losses))
+            carry = new
+            for cell in constrained:
+                cell.constrain()
+            losses.append(mean)
+            if lr_schedule is not None:
+                for group, rate in zip(engine.param_groups, first_rates):
+                    group["lr"] = rate * lr_schedule(len(losses))
+            stop = on_step is not None and on_step(Progress(len(losses), epoch, mean, norm, estimate))
+            if stop or (num_steps is not None and len(losses) >= num_steps):
+                return Fitted(carry, losses)
+        if empty:
+            raise ValueError(sentence("fit", "chunks", "at least one chunk in every epoch", f"none in epoch {epoch}"))
+    return Fitted(carry, losses)
+
+
+def _apply(
+    module: nn.Module,
+    rule: LearningRule[Any],
+    estimate: Estimate,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None,
+    num_done: int,
+) -> tuple[float, float]:
+    """One update; returns the mean loss and the norm of the mean direction."""
+    weight = float(estimate.weight)
+    mean = float(estimate.loss) / weight if weight else 0.0
+    direction = estimate.direction
+    norm = float(torch.stack([d.detach().float().norm() for d in direction.values()]).norm()) if direction else 0.0
+    if not (math.isfinite(mean) and math.isfinite(norm)):
+        raise FloatingPointError(
+            sentence("fit", f"the loss at update {num_done + 1}", "finite", f"loss {mean}, direction norm {norm}")
+            + " Try a smaller learning rate or clip_norm; the parameters are those of the update before."
+        )
+    if weight == 0:
+        return mean, 0.0
+    named = dict(module.named_parameters())
+    if rule.kind == "step":
+        with torch.no_grad():
+            for name, d in direction.items():
+                named[name].sub_(d)
+        return mean, norm
+    norm /= weight
+    scale = 1 / weight if clip_norm is None or norm <= clip_norm else clip_norm / (weight * norm)
+    for name, d in direction.items():
+        named[name].grad = d * scale
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return mean, norm
