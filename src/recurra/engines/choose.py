@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core import tree
 from ..core.cell import Cell
+from ..core.checks import is_transformed
 from ..core.controls import Controls
 from ..core.engine import Engine
 from ..core.tree import Tree
 from .hoisted import Hoisted, run_structure
+from .loop import num_steps_of, restart
 from .vendor import Vendor
 
 
 @dataclass(frozen=True)
 class Auto(Engine):
-    """The fastest engine that supports the cell: `Vendor`, else `Hoisted`; in a stack, each layer has its own."""
+    """The fastest engine that supports the cell: `Vendor`, else `Hoisted`; in a stack, each layer has its own.
+
+    Where `Vendor` could run but for a few resets, the sequence is cut at them.
+    """
 
     def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
         """See `Engine.run`."""
+        starts = self._cuts(cell, xs, state, controls)
+        if starts:
+            return self._pieces(cell, xs, state, controls, starts)
         done = run_structure(self, cell, xs, state, controls)
         return self.choose(cell, xs, state, controls).run(cell, xs, state, controls) if done is None else done
 
@@ -25,3 +34,29 @@ class Auto(Engine):
         """The engine that `run` takes for a cell that is not made of cells."""
         vendor = Vendor()
         return vendor if vendor.supports(cell, xs, state, controls) is None else Hoisted()
+
+    def _cuts(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> list[int]:
+        """The steps with a reset, if they are few and all that keeps `Vendor` from running this; else none."""
+        reset = controls.reset
+        if reset is None or is_transformed(reset):
+            return []
+        if Vendor().supports(cell, xs, state, controls._replace(reset=None)) is not None:
+            return []
+        steps = reset.any(1).nonzero().flatten().tolist()
+        return steps or [0] if len(steps) <= 1 + num_steps_of(xs) // 16 else []
+
+    def _pieces(
+        self, cell: Cell, xs: Tree, state: Tree, controls: Controls, starts: list[int]
+    ) -> tuple[Tree, Tree]:
+        total, reset = num_steps_of(xs), controls.reset
+        assert reset is not None
+        edges = sorted({0, *starts, total})
+        outputs = []
+        for a, b in zip(edges, edges[1:]):
+            first = restart(cell, tree.at(xs, a), state, reset[a])
+            inside = controls._replace(reset=None).window(a, b)
+            if controls.lengths is not None:
+                first = tree.where(controls.lengths > a, first, state)
+            ys, state = self.run(cell, tree.window(xs, a, b), first, inside)
+            outputs.append(ys)
+        return tree.concatenate(outputs), state

@@ -51,6 +51,11 @@ def scan(cell: Cell, step: Step, xs: Tree, state: Tree, controls: Controls, firs
     return tree.stack(ys), state
 
 
+def restart(cell: Cell, x: Tree, state: Tree, mask: Tensor) -> Tree:
+    """The state with the rows in ``mask`` (B,) started again; constant leaves stay. ``x`` is any input of one step."""
+    return _restart(mask, cell.initial_state(int(mask.shape[0])), state, constant_leaves(cell, x, state))
+
+
 def _restart(mask: Tensor, start: Tree, state: Tree, constant: list[bool]) -> Tree:
     keep = iter(constant)
     return tree.map(lambda s, z: s if next(keep) else tree.where(mask, z, s), state, start)

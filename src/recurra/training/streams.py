@@ -29,9 +29,9 @@ class TokenStream:
     Example:
         >>> stream = TokenStream(torch.arange(9), batch_size=2, num_steps=3)
         >>> [(c.xs[:, 0].tolist(), c.targets[:, 0].tolist()) for c in stream]
-        [([0, 1, 2], [1, 2, 3])]
+        [([0, 1, 2], [1, 2, 3]), ([3], [4])]
         >>> len(stream)
-        1
+        2
     """
 
     tokens: Tensor
