@@ -40,7 +40,8 @@ def scan(cell: Cell, step: Step, xs: Tree, state: Tree, controls: Controls, firs
     ys = []
     for t in range(num_steps_of(xs)):
         if controls.reset is not None:
-            state = _restart(controls.reset[t], start, state, constant)
+            mask = controls.reset[t] if alive is None else controls.reset[t] & alive[t]
+            state = _restart(mask, start, state, constant)
         y, new = step(tree.at(xs, t), state)
         if controls.forced is not None:
             mask = None if controls.force_mask is None else controls.force_mask[t]
