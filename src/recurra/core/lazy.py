@@ -12,6 +12,8 @@ def lazily(package: str, *families: str) -> tuple[Callable[[str], Any], Callable
     """A module's ``__getattr__`` and ``__dir__`` that look names up in the catalog at first use."""
 
     def get(name: str) -> Any:
+        if name == "__all__":  # what `from package import *` asks for
+            return listing()
         if name.startswith("_"):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         for family in families:

@@ -43,13 +43,15 @@ class Vendor(Engine):
         assert isinstance(cell, VendorCell)
         layer = cell.vendor()
         assert layer is not None
-        hidden = tuple(h.unsqueeze(0).contiguous() for h in cell.to_vendor(state))
+        before = cell.to_vendor(state)
+        hidden = tuple(h.unsqueeze(0).contiguous() for h in before)
         if controls.lengths is None:
             ys, hidden = _call(layer, xs, None, hidden)
-            return ys, cell.from_vendor(tuple(h.squeeze(0) for h in hidden))
-        ys, hidden = _packed(layer, xs, hidden, controls.lengths)
-        new = cell.from_vendor(tuple(h.squeeze(0) for h in hidden))
-        return ys, tree.where(controls.lengths > 0, new, state)
+        else:
+            ys, hidden = _packed(layer, xs, hidden, controls.lengths)
+        # Under autocast the kernels answer in half precision; the state that is carried on stays as it was.
+        new = cell.from_vendor(tuple(h.squeeze(0).to(b.dtype) for h, b in zip(hidden, before)))
+        return ys, new if controls.lengths is None else tree.where(controls.lengths > 0, new, state)
 
 
 def _unsupported(cell: Cell) -> str | None:
