@@ -138,6 +138,13 @@ def at(tree: Tree, index: int) -> Tree:
     return map(lambda leaf: leaf[index], tree)
 
 
+def steps(tree: Tree) -> list[Tree]:
+    """Every step of a sequence. The gradient of all steps together is one stack; that of T times `at` would be T whole
+    sequences of zeros, a cost that grows as T squared."""
+    split = [leaf.unbind(0) for leaf in leaves(tree)]
+    return [unflatten(tree, values) for values in zip(*split)]
+
+
 def window(tree: Tree, start: int, stop: int) -> Tree:
     """Every leaf from ``start`` to ``stop`` of its first dimension (views, no copies)."""
     return map(lambda leaf: leaf[start:stop], tree)

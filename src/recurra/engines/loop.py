@@ -38,11 +38,11 @@ def scan(cell: Cell, step: Step, xs: Tree, state: Tree, controls: Controls, firs
         start = cell.initial_state(int(controls.reset.shape[1]))
     alive = controls.alive(num_steps_of(xs))
     ys = []
-    for t in range(num_steps_of(xs)):
+    for t, x in enumerate(tree.steps(xs)):
         if controls.reset is not None:
             mask = controls.reset[t] if alive is None else controls.reset[t] & alive[t]
             state = _restart(mask, start, state, constant)
-        y, new = step(tree.at(xs, t), state)
+        y, new = step(x, state)
         if controls.forced is not None:
             mask = None if controls.force_mask is None else controls.force_mask[t]
             assert isinstance(cell, FeedbackCell)
