@@ -44,9 +44,9 @@ def scan(cell: Cell, step: Step, xs: Tree, state: Tree, controls: Controls, firs
             state = _restart(mask, start, state, constant)
         y, new = step(x, state)
         if controls.forced is not None:
-            mask = None if controls.force_mask is None else controls.force_mask[t]
+            where_forced = None if controls.force_mask is None else controls.force_mask[t]
             assert isinstance(cell, FeedbackCell)
-            new = cell.force(new, tree.at(controls.forced, t), mask)
+            new = cell.force(new, tree.at(controls.forced, t), where_forced)
         state = new if alive is None else tree.where(alive[t], new, state)
         ys.append(y)
     return tree.stack(ys), state
