@@ -1,0 +1,172 @@
+"""Long short-term memory as first published: no forget gate, memory blocks that share their gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.cell import HoistedCell
+from ..core.checks import check_positive, sentence
+from ..init import matrix, vector
+
+
+class LSTM1997State(NamedTuple):
+    """h: (B, H) outputs of the memory cells; c: (B, H) their internal states; i, o: (B, N) gates, () if unseen."""
+
+    h: Tensor
+    c: Tensor
+    i: Tensor | tuple[()]
+    o: Tensor | tuple[()]
+
+
+class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
+    """LSTM of 1997: memory cells that only add up, in N blocks of S cells behind one input and one output gate each.
+
+        u = (i, h, o) of the last step          all hidden units; h alone without gate_recurrence
+        i' = sigma(W_i x + U_i u + b_i)         input gates (N)
+        o' = sigma(W_o x + U_o u + b_o)         output gates (N)
+        c' = c + i' * g(W_g x + U_g u + b_g)    internal states (H = N S); a gate serves the S cells of its block
+        h' = o' * h(c')                         output, y = h'
+
+        g(a) = 4 sigma(a) - 2                   in [-2, 2]
+        h(a) = 2 sigma(a) - 1                   in [-1, 1]
+
+    Args:
+        input_size: D, features per step.
+        hidden_size: H, memory cells in all.
+        block_size: S, memory cells per block; N = H / S blocks.
+        gate_recurrence: gates are ordinary hidden units that every unit sees, as in the paper's experiments.
+        bias: gates have biases.
+        cell_bias: memory cells have biases too; only with ``bias``.
+        input_gate_bias: initial b_i, one number per block, such as (-3.0, -6.0); None draws them.
+        output_gate_bias: initial b_o, one number per block, such as (-1.0, -2.0, -3.0); None draws them.
+        bias_bound: biases are drawn from U(-bias_bound, bias_bound); None for 1/sqrt(H).
+        input_init: name of W's initialisation, see `recurra.init.names`; the paper's is like "uniform:0.2".
+        recurrent_init: name of U's initialisation.
+        generator: source of the initial weights.
+    State:
+        h: (B, H) last output.
+        c: (B, H) internal states.
+        i: (B, N) last input gates; () without gate_recurrence.
+        o: (B, N) last output gates; () without gate_recurrence.
+    Raises:
+        ValueError: a size below 1, blocks that do not fill the cells, gate biases that are not one per block or stand
+            beside ``bias=False``, an unknown initialisation.
+    Source:
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, doi:10.1162/neco.1997.9.8.1735 (equations from
+        memory; the number of weights agrees with the published ones of experiments 1, 4 and 6).
+    Differs:
+        Gradients are full: the paper cuts the error that flows back into i, h and o of the last step, which is a matter
+        of the learning rule. The step sees x(t) where the paper's clamped inputs are one step older.
+    Cost:
+        2 (H + 2 N) (D + H + 2 N) flops and 2 H + 2 N state values per step and sample; without gate_recurrence
+        2 (H + 2 N) (D + H) and 2 H.
+    Example:
+        >>> from recurra.layers import Recurrent
+        >>> cell = LSTM1997Cell(2, 4, block_size=2, input_gate_bias=(-3.0, -6.0))
+        >>> ys, state = Recurrent(cell)(torch.zeros(7, 5, 2))
+        >>> ys.shape, state.i.shape
+        (torch.Size([7, 5, 4]), torch.Size([5, 2]))
+        >>> sum(p.numel() for p in cell.parameters()) + 4 + 1  # with a readout: as published for the adding problem
+        93
+    """
+
+    source = "Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, doi:10.1162/neco.1997.9.8.1735"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        block_size: int = 1,
+        gate_recurrence: bool = True,
+        bias: bool = True,
+        cell_bias: bool = True,
+        input_gate_bias: tuple[float, ...] | None = None,
+        output_gate_bias: tuple[float, ...] | None = None,
+        bias_bound: float | None = None,
+        input_init: str = "uniform",
+        recurrent_init: str = "uniform",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        where = type(self).__name__
+        check_positive(where, input_size=input_size, hidden_size=hidden_size, block_size=block_size)
+        if hidden_size % block_size:
+            raise ValueError(sentence(where, "hidden_size", f"a multiple of block_size={block_size}", hidden_size))
+        if bias_bound is not None and not 0.0 <= bias_bound < math.inf:
+            raise ValueError(sentence(where, "bias_bound", "None or a number of at least 0", bias_bound))
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.block_size, self.num_blocks = block_size, hidden_size // block_size
+        self.gate_recurrence = gate_recurrence
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
+        units = hidden_size + 2 * self.num_blocks
+        seen = units if gate_recurrence else hidden_size
+        self.weight_ih = matrix(units, input_size, input_init, where=where, **kind)
+        self.weight_hh = matrix(units, seen, recurrent_init, where=where, **kind)
+        bound = 1 / math.sqrt(hidden_size) if bias_bound is None else bias_bound
+        self.bias_i = vector(self.num_blocks, bound, **kind) if bias else None
+        self.bias_g = vector(hidden_size, bound, **kind) if bias and cell_bias else None
+        self.bias_o = vector(self.num_blocks, bound, **kind) if bias else None
+        self._set("input_gate_bias", self.bias_i, input_gate_bias)
+        self._set("output_gate_bias", self.bias_o, output_gate_bias)
+
+    def _set(self, name: str, bias: nn.Parameter | None, values: tuple[float, ...] | None) -> None:
+        """Put the given initial values into a gate bias."""
+        if values is None:
+            return
+        where = type(self).__name__
+        if bias is None:
+            raise ValueError(sentence(where, name, "None without biases", values, "Drop it or pass bias=True."))
+        if not isinstance(values, tuple) or len(values) != self.num_blocks:
+            want = f"a tuple of {self.num_blocks} numbers, one per block"
+            raise ValueError(sentence(where, name, want, repr(values)))
+        with torch.no_grad():
+            bias.copy_(torch.tensor(values))
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """The paper's blocks with each kind of bias, gates that nobody sees, a learned start."""
+        yield cls(3, 4, block_size=2, input_gate_bias=(-1.0, -2.0), output_gate_bias=(-0.5, -1.0))
+        yield cls(2, 3, cell_bias=False, bias_bound=0.2, input_init="uniform:0.2", recurrent_init="uniform:0.2")
+        yield cls(3, 4, block_size=4, gate_recurrence=False, bias=False)
+        yield cls(2, 2, gate_recurrence=False, recurrent_init="orthogonal").learn_initial_state()
+
+    def initial_state(self, batch_size: int) -> LSTM1997State:
+        """All activations and internal states 0."""
+        seen, blocks = self.gate_recurrence, self.num_blocks
+        return LSTM1997State(
+            self.initial("h", batch_size, self.hidden_size),
+            self.initial("c", batch_size, self.hidden_size),
+            self.initial("i", batch_size, blocks) if seen else (),
+            self.initial("o", batch_size, blocks) if seen else (),
+        )
+
+    def project(self, x: Tensor) -> Tensor:
+        """``W x + b`` of input gates, cells and output gates."""
+        if self.bias_i is None or self.bias_o is None:
+            return F.linear(x, self.weight_ih)
+        cells = self.bias_i.new_zeros(self.hidden_size) if self.bias_g is None else self.bias_g
+        return F.linear(x, self.weight_ih, torch.cat([self.bias_i, cells, self.bias_o]))
+
+    def advance(self, projected: Tensor, state: LSTM1997State) -> tuple[Tensor, LSTM1997State]:
+        """Gates, internal states, output."""
+        h, c, i, o = state
+        seen = torch.cat([i, h, o], -1) if isinstance(i, Tensor) and isinstance(o, Tensor) else h
+        nets = projected + F.linear(seen, self.weight_hh)
+        net_i, net_g, net_o = nets.split([self.num_blocks, self.hidden_size, self.num_blocks], -1)
+        gate_i, gate_o = torch.sigmoid(net_i), torch.sigmoid(net_o)
+        c = c + self._gated(gate_i, 4 * torch.sigmoid(net_g) - 2)
+        h = self._gated(gate_o, 2 * torch.sigmoid(c) - 1)
+        return h, LSTM1997State(h, c, gate_i, gate_o) if self.gate_recurrence else LSTM1997State(h, c, (), ())
+
+    def _gated(self, gate: Tensor, cells: Tensor) -> Tensor:
+        """Each gate (..., N) times the cells (..., N*S) of its block."""
+        return (gate.unsqueeze(-1) * cells.unflatten(-1, (self.num_blocks, self.block_size))).flatten(-2)
