@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class AffineCell(PointwiseCell[Tensor, Tensor]):
         check_positive(where, input_size=input_size, output_size=output_size)
         check_choice(where, "activation", activation, tuple(_ACTIVATIONS))
         self.input_size, self.output_size, self.activation = input_size, output_size, activation
-        kind = {"generator": generator, "device": device, "dtype": dtype}
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
         bound = 1 / math.sqrt(input_size)
         self.weight = matrix(output_size, input_size, input_init or f"uniform:{bound}", where=where, **kind)
         self.bias = vector(output_size, bound, **kind) if bias else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,7 @@ class ElmanCell(HoistedCell[Tensor, Tensor, ElmanState], VendorCell[Tensor, Tens
         check_choice(where, "activation", activation, tuple(_ACTIVATIONS))
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.activation = activation
-        kind = {"generator": generator, "device": device, "dtype": dtype}
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
         self.weight_ih = matrix(hidden_size, input_size, input_init, where=where, **kind)
         self.weight_hh = matrix(hidden_size, hidden_size, recurrent_init, where=where, **kind)
         self.bias = vector(hidden_size, 1 / math.sqrt(hidden_size), **kind) if bias else None

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.cell import HoistedCell
+from ..core.cell import ConstrainedCell, HoistedCell
 from ..core.checks import check_choice, check_positive, sentence
 from ..init import fill, matrix, vector
 from ._activations import UNITS
@@ -24,13 +24,13 @@ class IndRNNState(NamedTuple):
     h: Tensor
 
 
-class IndRNNCell(HoistedCell[Tensor, Tensor, IndRNNState]):
+class IndRNNCell(HoistedCell[Tensor, Tensor, IndRNNState], ConstrainedCell[Tensor, Tensor, IndRNNState]):
     """Independently recurrent network: each unit sees its own last value alone, through one weight.
 
         h' = f(W x + u * h + b)         output, y = h'
 
     Over T steps a unit's gradient grows at most as |u|^T, so ``|u| <= gamma^(1/T)`` keeps its growth below gamma. The
-    bound holds for the initial weights; call `clamp_recurrent_` after every optimizer step to keep it. The step itself
+    bound holds for the initial weights; `constrain` keeps it after an update (`fit` calls it). The step itself
     uses u as it is.
 
     Args:
@@ -112,7 +112,7 @@ class IndRNNCell(HoistedCell[Tensor, Tensor, IndRNNState]):
             self.weight_hh.fill_(float(fill(torch.empty(1, 1), how, where=where)))
         else:
             fill(self.weight_hh.unsqueeze(1), how, where=where, generator=generator)
-        self.clamp_recurrent_()
+        self.constrain()
 
     @property
     def recurrent_bound(self) -> float:
@@ -120,17 +120,17 @@ class IndRNNCell(HoistedCell[Tensor, Tensor, IndRNNState]):
         return math.inf if self.max_steps is None else self.gamma ** (1 / self.max_steps)
 
     @torch.no_grad()
-    def clamp_recurrent_(self) -> Self:
-        """Cut u off at the bound, in place; to be called after an optimizer's step. Returns the cell itself.
+    def constrain(self) -> None:
+        """Cut u off at the bound, in place; to be called after an update of the parameters.
 
         Example:
             >>> cell = IndRNNCell(3, 5, max_steps=10, gamma=1.0)
             >>> _ = torch.nn.init.constant_(cell.weight_hh, -3.0)
-            >>> cell.clamp_recurrent_().weight_hh.tolist()
+            >>> cell.constrain()
+            >>> cell.weight_hh.tolist()
             [-1.0, -1.0, -1.0, -1.0, -1.0]
         """
         self.weight_hh.clamp_(-self.recurrent_bound, self.recurrent_bound)
-        return self
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -103,11 +103,16 @@ class LSTMCell(HoistedCell[Tensor, Tensor, LSTMState], VendorCell[Tensor, Tensor
                 raise ValueError(sentence(where, name, "None with coupled gates", value, "There is no forget bias."))
         self.input_size, self.hidden_size = input_size, hidden_size
         self.output_size = projection_size or hidden_size
-        self.projection_size, self.peephole, self.layer_norm, self.coupled = projection_size, peephole, layer_norm, coupled
-        kind = {"generator": generator, "device": device, "dtype": dtype}
+        self.projection_size, self.peephole, self.layer_norm, self.coupled = (
+            projection_size,
+            peephole,
+            layer_norm,
+            coupled,
+        )
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
         bound = 1 / math.sqrt(hidden_size)
         rows = (3 if coupled else 4) * hidden_size
-        gates = {"num_gates": 3 if coupled else 4, "where": where, **kind}
+        gates: dict[str, Any] = {"num_gates": 3 if coupled else 4, "where": where, **kind}
         self.weight_ih = matrix(rows, input_size, input_init, **gates)
         self.weight_hh = matrix(rows, self.output_size, recurrent_init, **gates)
         self.bias = vector(rows, bound, **kind) if bias else None
@@ -115,7 +120,7 @@ class LSTMCell(HoistedCell[Tensor, Tensor, LSTMState], VendorCell[Tensor, Tensor
         self.weight_ci = vector(hidden_size, bound, **kind) if peephole else None
         self.weight_cf = vector(hidden_size, bound, **kind) if peephole and not coupled else None
         self.weight_co = vector(hidden_size, bound, **kind) if peephole else None
-        plain = {"device": device, "dtype": dtype}
+        plain: dict[str, Any] = {"device": device, "dtype": dtype}
         self.norm_ih = nn.Parameter(torch.ones(rows, **plain)) if layer_norm else None
         self.norm_hh = nn.Parameter(torch.ones(rows, **plain)) if layer_norm else None
         self.norm_c = nn.LayerNorm(hidden_size, **plain) if layer_norm else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, final
 
@@ -34,9 +34,12 @@ class Cell(nn.Module, ABC, Generic[X, Y, S]):
 
     A plain cell sets ``input_size`` (D) and ``output_size`` (O): x is (B, D), y is (B, O). Any other cell overrides
     `input_spec` and `output_spec`.
+
+    A cell that cannot obey a law of `recurra.testing` says so in ``exempt``: the law's name and the reason.
     """
 
     source: ClassVar[str] = ""
+    exempt: ClassVar[Mapping[str, str]] = {}
     input_size: int
     output_size: int
     initial_values: nn.ParameterDict | None
@@ -435,7 +438,7 @@ class ContinuousCell(Cell[Timed, Y, S]):
     @property
     def input_spec(self) -> Tree:
         """The input and its time gap."""
-        return Timed(Leaf((self.input_size,)), Leaf((), None, 0.0, 1.0))
+        return Timed(Leaf((self.input_size,)), Leaf((), None, 0.0, 1.0))  # type: ignore[arg-type]
 
     @final
     def step(self, x: Timed, state: S) -> tuple[Y, S]:

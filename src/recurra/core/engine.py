@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ class Engine(ABC):
     """A frozen dataclass: it prints, compares, and becomes a command-line option.
 
     An author writes `run` (and `supports` where there are limits). Calling the engine checks the arguments, clears the
-    padding, runs, and clears the padding of the outputs, the same for all.
+    padding, runs, and clears the padding of the outputs, the same for all. ``exempt`` names the laws of
+    `recurra.testing` that it cannot obey, with the reasons.
     """
+
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     def supports(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> str | None:
         """None, or one sentence that says why this engine cannot run this."""
@@ -35,9 +39,7 @@ class Engine(ABC):
         """
 
     @final
-    def __call__(
-        self, cell: Cell, xs: Tree, state: Tree = None, controls: Controls | None = None
-    ) -> tuple[Tree, Tree]:
+    def __call__(self, cell: Cell, xs: Tree, state: Tree = None, controls: Controls | None = None) -> tuple[Tree, Tree]:
         """Run ``cell`` over ``xs``.
 
         Args:
@@ -100,8 +102,8 @@ def check_controls(where: str, cell: Cell, controls: Controls, num_steps: int, b
         if lengths.device.type == "cpu" and batch_size and not torch._C._functorch.is_functorch_wrapped_tensor(lengths):
             low, high = (int(v) for v in torch.aminmax(lengths))
             if low < 0 or high > num_steps:
-                got = low if low < 0 else high
-                raise ValueError(sentence(where, "lengths", f"between 0 and T={num_steps}", got))
+                wrong = low if low < 0 else high
+                raise ValueError(sentence(where, "lengths", f"between 0 and T={num_steps}", wrong))
     for name, mask in (("reset", reset), ("force_mask", force_mask)):
         if mask is None:
             continue

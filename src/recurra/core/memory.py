@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -27,7 +28,12 @@ class Recall(NamedTuple):
 
 
 class AssociativeMemory(ABC, Generic[S]):
-    """A frozen description; what is stored lives in an explicit state."""
+    """A frozen description; what is stored lives in an explicit state.
+
+    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons.
+    """
+
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def empty(self) -> S:

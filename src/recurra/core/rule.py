@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -64,8 +64,11 @@ class LearningRule(ABC, Generic[C]):
 
     ``kind`` says what a direction is: a "gradient" goes through an optimizer; a "step" is added with the sign of descent as
     it is (``p -= direction``), without clipping.
+
+    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons.
     """
 
+    exempt: ClassVar[Mapping[str, str]] = {}
     kind: ClassVar[Literal["gradient", "step"]] = "gradient"
 
     def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
@@ -100,7 +103,11 @@ class SearchRule(ABC, Generic[C]):
     """Learning without gradients: evolution, swarm, annealing, guessing. ``ask`` candidates, ``tell`` their fitness.
 
     Candidates are stacked parameters, (N, ...) per name: one ``vmap`` over ``functional_call`` scores them all.
+
+    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons.
     """
+
+    exempt: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def init(self, parameters: dict[str, Tensor], *, seed: int = 0) -> C:

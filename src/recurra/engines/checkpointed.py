@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,17 +136,18 @@ class _Segments(torch.autograd.Function):
             heads = [(y, g[a:b]) for y, g in zip(tree.leaves(ys), gys) if g is not None and y.requires_grad]
             heads += [(s, g) for s, g in zip(tree.leaves(after), gstate) if g is not None and s.requires_grad]
             wanted = [t for t in (*tree.leaves(piece), *tree.leaves(before), *parameters) if t.requires_grad]
-            found = [None] * len(wanted)
+            found: Sequence[Tensor | None] = [None] * len(wanted)
             if heads and wanted:
                 found = torch.autograd.grad([h for h, _ in heads], wanted, [g for _, g in heads], allow_unused=True)
             by_id = {id(t): g for t, g in zip(wanted, found)}
             for leaf, whole in zip(tree.leaves(piece), gxs):
-                if whole is not None and by_id[id(leaf)] is not None:
-                    whole[a:b] = by_id[id(leaf)]
+                part = by_id.get(id(leaf))
+                if whole is not None and part is not None:
+                    whole[a:b] = part
             gstate = [by_id.get(id(s)) for s in tree.leaves(before)]
             for i, p in enumerate(parameters):
-                g = by_id.get(id(p))
+                g, sum_so_far = by_id.get(id(p)), totals[i]
                 if g is not None:
-                    totals[i] = g if totals[i] is None else totals[i] + g
+                    totals[i] = g if sum_so_far is None else sum_so_far + g
         flat = [*gxs, *gstate, *totals]
         return (None, *[g if need else None for g, need in zip(flat, needed)])

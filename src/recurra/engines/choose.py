@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..core import tree
 from ..core.cell import Cell
@@ -45,14 +46,12 @@ class Auto(Engine):
         steps = reset.any(1).nonzero().flatten().tolist()
         return steps or [0] if len(steps) <= 1 + num_steps_of(xs) // 16 else []
 
-    def _pieces(
-        self, cell: Cell, xs: Tree, state: Tree, controls: Controls, starts: list[int]
-    ) -> tuple[Tree, Tree]:
+    def _pieces(self, cell: Cell, xs: Tree, state: Tree, controls: Controls, starts: list[int]) -> tuple[Tree, Tree]:
         total, reset = num_steps_of(xs), controls.reset
         assert reset is not None
         edges = sorted({0, *starts, total})
         outputs = []
-        for a, b in zip(edges, edges[1:]):
+        for a, b in pairwise(edges):
             first = restart(cell, tree.at(xs, a), state, reset[a])
             inside = controls._replace(reset=None).window(a, b)
             if controls.lengths is not None:

@@ -75,8 +75,8 @@ class Grid(nn.Module):
         edge = cell.initial_state(batch_size)
         top = tree.map(lambda leaf: leaf.expand(num_columns, *leaf.shape), edge)
         if state is not None:
-            lead = (num_columns, batch_size)
-            check_tree("Grid", "state", state, cell.state_spec, lead, cell.own_dtype, cell.hint())
+            row = (num_columns, batch_size)
+            check_tree("Grid", "state", state, cell.state_spec, row, cell.own_dtype, cell.hint())
         if num_rows == 0 or num_columns == 0:
             empty = zeros(cell.output_spec, num_rows, num_columns, batch_size, dtype=cell.dtype, device=cell.device)
             return empty, top if state is None else state
@@ -122,9 +122,7 @@ class Grid(nn.Module):
                 left.append(states[r, c - 1] if c else edge)
                 masks.append(torch.stack([mask, ~none if c else none], -1))
             x = tree.concatenate([tree.map(lambda leaf, r=r, c=c: leaf[r, c], xs) for r, c in nodes])
-            joined = tree.map(
-                lambda a, b: torch.stack([a, b], 1), tree.concatenate(above), tree.concatenate(left)
-            )
+            joined = tree.map(lambda a, b: torch.stack([a, b], 1), tree.concatenate(above), tree.concatenate(left))
             y, new = self.cell.join(x, joined, torch.cat(masks))
             for i, node in enumerate(nodes):
                 ys[node] = tree.window(y, i * batch_size, (i + 1) * batch_size)

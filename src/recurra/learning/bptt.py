@@ -262,7 +262,7 @@ def _join(past: Controls, num_past: int, new: Controls, num_new: int, batch_size
         if a is None and b is None:
             return None
         device = a.device if a is not None else b.device  # type: ignore[union-attr]
-        full = {"dtype": torch.bool, "device": device}
+        full: dict[str, Any] = {"dtype": torch.bool, "device": device}
         a = torch.full((num_past, batch_size), default, **full) if a is None else a
         b = torch.full((num_new, batch_size), default, **full) if b is None else b
         return torch.cat([a, b])
@@ -288,7 +288,9 @@ def _add(parts: list[Estimate]) -> Estimate:
     """Stretches add up."""
     if len(parts) == 1:
         return parts[0]
-    direction = {name: sum((p.direction[name] for p in parts[1:]), parts[0].direction[name]) for name in parts[0].direction}
+    direction = {
+        name: sum((p.direction[name] for p in parts[1:]), parts[0].direction[name]) for name in parts[0].direction
+    }
     loss = torch.stack([p.loss for p in parts]).sum()
     weight = torch.stack([p.weight for p in parts]).sum()
     return Estimate(direction, loss, weight, tree.concatenate([p.outputs for p in parts]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Self
 
 from torch import nn
@@ -53,14 +54,16 @@ class Stack(CompositeCell[Tree, tuple[Tree, ...]]):
         for cell in cells:
             check_cell(where, cell)
         check_probability(where, dropout=dropout)
-        for i, (below, above) in enumerate(zip(cells, cells[1:])):
+        for i, (below, above) in enumerate(pairwise(cells)):
             if not same_structure(below.output_spec, above.input_spec) or below.output_spec != above.input_spec:
                 wanted = f"the output of layer {i}, {below.output_spec}"
                 raise ValueError(sentence(where, f"the input of layer {i + 1}", wanted, above.input_spec))
         self.layers = nn.ModuleList(cells)
         self.dropout, self.variational = dropout, variational
         between = cells[:-1] if dropout else ()
-        self.drops = nn.ModuleList(DropoutCell(output_size(where, c), dropout, variational=variational) for c in between)
+        self.drops = nn.ModuleList(
+            DropoutCell(output_size(where, c), dropout, variational=variational) for c in between
+        )
         if hasattr(cells[0], "input_size"):
             self.input_size = cells[0].input_size
         if hasattr(cells[-1], "output_size"):
@@ -76,7 +79,7 @@ class Stack(CompositeCell[Tree, tuple[Tree, ...]]):
     @property
     def parts(self) -> Sequence[Cell]:
         """The layers, then the dropout between them."""
-        return (*self.layers, *self.drops)  # type: ignore[arg-type]
+        return (*self.layers, *self.drops)
 
     @property
     def input_spec(self) -> Tree:
