@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +82,14 @@ def _call(
     has_bias = layer.bias_ih is not None
     state = hidden if layer.kind == "lstm" else hidden[0]
     training = torch.is_grad_enabled()
-    if batch_sizes is None:
-        out = _FUNCTIONS[layer.kind](data, state, weights, has_bias, 1, 0.0, training, False, False)
-    else:
-        out = _FUNCTIONS[layer.kind](data, batch_sizes, state, weights, has_bias, 1, 0.0, training, False)
+    function = _FUNCTIONS[layer.kind]
+    with warnings.catch_warnings():
+        if layer.weight_hr is not None:  # torch says once that oneDNN has no projection and takes its own kernel
+            warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
+        if batch_sizes is None:
+            out = function(data, state, weights, has_bias, 1, 0.0, training, False, False)
+        else:
+            out = function(data, batch_sizes, state, weights, has_bias, 1, 0.0, training, False)
     return out[0], tuple(out[1:])
 
 
