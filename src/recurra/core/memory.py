@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from .tree import Tree
@@ -34,6 +35,10 @@ class AssociativeMemory(ABC, Generic[S]):
     """
 
     exempt: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def draw(self, num_patterns: int, generator: torch.Generator | None = None) -> Tensor:
+        """(M, K) random patterns of the kind it stores: what laws and capacity measurements write into it."""
 
     @abstractmethod
     def empty(self) -> S:

@@ -1,8 +1,8 @@
 """The laws, public: `check_cell`, `check_engine`, `check_rule`, `check_memory`.
 
 A law is a small named property that every member of a family has. ``laws("cells")`` lists them, `check_cell` asks one
-cell for all of them, ``recurra check mymodule:MyCell`` does so from the command line, and `run_all` asks the whole
-catalog.
+cell for all of them, ``recurra check mymodule:MyCell`` does so from the command line (`check_target`), and `run_all` asks
+the whole catalog.
 
     >>> from recurra.cells import ElmanCell
     >>> outcomes = check_cell(ElmanCell(3, 5))
@@ -12,36 +12,17 @@ catalog.
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from ..core.cell import Cell
 from ..core.engine import Engine
-from . import capability_laws, engine_laws, sequence_laws, step_laws
+from ..core.memory import AssociativeMemory
+from ..core.rule import LearningRule, SearchRule
+from .families import laws
 from .generate import SquaredDistance
 from .law import Law, LawBroken, Outcome, Setting
-
-_PLACES: dict[str, tuple[ModuleType, ...]] = {
-    "cells": (step_laws, sequence_laws, capability_laws),
-    "engines": (engine_laws,),
-}
-FAMILIES = tuple(_PLACES)
-
-
-def laws(family: str) -> tuple[Law, ...]:
-    """The laws of a family, the simplest first.
-
-    Args:
-        family: "cells", "engines", "rules" or "memories".
-
-    Example:
-        >>> [law.name for law in laws("cells")][:3]
-        ['examples', 'documented', 'specs']
-    """
-    found: list[Law] = []
-    for module in _PLACES[family]:
-        own = (item for item in vars(module).values() if isinstance(item, Law))
-        found += [item for item in own if item.check.__module__ == module.__name__]
-    return tuple(found)
+from .run import Report, run_all
+from .target import check_target
 
 
 def check_cell(cell: Cell, setting: Setting | None = None) -> list[Outcome]:
@@ -66,13 +47,38 @@ def check_engine(engine: Engine, cell: Cell, setting: Setting | None = None) -> 
     return [law.enforce(engine, cell, setting=setting or Setting()) for law in laws("engines")]
 
 
+def check_rule(
+    rule: LearningRule[Any] | SearchRule[Any], cell: Cell, setting: Setting | None = None
+) -> list[Outcome]:
+    """Ask a learning or search rule for every law of rules, on one cell.
+
+    Raises:
+        LawBroken: the first law that does not hold.
+    """
+    return [law.enforce(rule, cell, setting=setting or Setting()) for law in laws("rules")]
+
+
+def check_memory(memory: AssociativeMemory[Any], setting: Setting | None = None) -> list[Outcome]:
+    """Ask an associative memory for every law of memories.
+
+    Raises:
+        LawBroken: the first law that does not hold.
+    """
+    return [law.enforce(memory, setting=setting or Setting()) for law in laws("memories")]
+
+
 __all__ = [
     "Law",
     "LawBroken",
     "Outcome",
+    "Report",
     "Setting",
     "SquaredDistance",
     "check_cell",
     "check_engine",
+    "check_memory",
+    "check_rule",
+    "check_target",
     "laws",
+    "run_all",
 ]

@@ -7,6 +7,7 @@ import torch
 from ..core import tree
 from ..core.cell import (
     Cell,
+    ConstrainedCell,
     ContinuousCell,
     FeedbackCell,
     JoinCell,
@@ -135,6 +136,25 @@ def absent(cell: Cell, setting: Setting) -> str | None:
                 broken("a gradient reaches a predecessor that is not there.")
         results.append(tree.detach(outputs))
     same("the node with other numbers in an empty place", results[1], results[0])
+    return None
+
+
+@law("A ConstrainedCell's constrain puts parameters back into their set: a second time changes nothing.")
+def constrained(cell: Cell, setting: Setting) -> str | None:
+    """After a random change of all parameters; none is replaced by another tensor."""
+    if not isinstance(cell, ConstrainedCell):
+        return "it is no ConstrainedCell."
+    twin = prepared(cell, setting)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.add_(3 * random_like(p, generator_of(setting, 29)))
+        kept = {name: id(p) for name, p in twin.named_parameters()}
+        twin.constrain()
+        once = tuple(p.clone() for p in twin.parameters())
+        twin.constrain()
+        same("a parameter after constrain, called again,", tuple(p.detach() for p in twin.parameters()), once, 0.0)
+    if {name: id(p) for name, p in twin.named_parameters()} != kept:
+        broken("constrain replaces a parameter by another tensor.")
     return None
 
 

@@ -18,7 +18,7 @@ ROWS = (1, 3)
 DTYPES = (torch.float64, torch.float32)
 
 
-def drawn_setting(*names: str) -> Setting:
+def drawn_setting(*names: str, device: str = "cpu") -> Setting:
     """One setting, drawn by what it is for: the same names get the same setting in every run.
 
     Example:
@@ -27,7 +27,8 @@ def drawn_setting(*names: str) -> Setting:
     """
     number = zlib.crc32(" ".join(names).encode())
     steps, batch = (1, 2, 5, 33)[number % 4], ROWS[number // 4 % 2]
-    return Setting(steps, batch, DTYPES[number // 8 % 4 == 0], seed=number % 1009, noisy=number // 32 % 4 != 0)
+    kind, noisy = DTYPES[number // 8 % 4 == 0], number // 32 % 4 != 0
+    return Setting(steps, batch, kind, seed=number % 1009, noisy=noisy, device=device)
 
 
 def full_settings(device: str = "cpu") -> Iterator[Setting]:

@@ -44,7 +44,7 @@ def examples(cell: Cell, setting: Setting) -> str | None:
 @law("The class has a docstring of its own, a source, and a reason for every law that it is exempt from.")
 def documented(cell: Cell, setting: Setting) -> str | None:
     """Docstring, ``source`` and ``exempt``."""
-    from . import FAMILIES, laws
+    from .families import FAMILIES, laws
 
     if not (type(cell).__doc__ or "").strip():
         broken("the class has no docstring.")

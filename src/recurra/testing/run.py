@@ -1,0 +1,105 @@
+"""All laws, over the whole catalog or over one cell of a user, with the counts."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.cell import Cell
+from .families import laws
+from .law import STATUSES, Outcome, Setting, Status
+from .settings import drawn_setting, full_settings, instances
+
+Progress = Callable[[str, float], None]  # what is being asked, and the fraction done
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of many laws.
+
+    Args:
+        outcomes: (family, the member's name, the cell it met or "", outcome).
+    """
+
+    outcomes: tuple[tuple[str, str, str, Outcome], ...]
+
+    @property
+    def broken(self) -> list[str]:
+        """One sentence for every law that does not hold."""
+        return [f"{o.law}: {o.subject}: {o.reason}" for _, _, _, o in self.outcomes if o.status == "broken"]
+
+    def counts(self) -> list[tuple[str, int, int, dict[Status, int]]]:
+        """Rows of the table: which laws on what, number of laws, of members, and outcomes by status."""
+        rows = []
+        groups: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
+        for family, name, cell, item in self.outcomes:
+            kind = (family, "") if family == "cells" else (family, name)
+            groups.setdefault(kind, []).append((name if family == "cells" else cell, item))
+        for (family, name), items in groups.items():
+            count = collections.Counter(item.status for _, item in items)
+            label = f"{family}: {name} x cells" if name else f"{family}"
+            by_status = {status: count[status] for status in STATUSES}
+            rows.append((label, len({i.law for _, i in items}), len({who for who, _ in items}), by_status))
+        return rows
+
+    def __str__(self) -> str:
+        return table(self.counts(), len(self.outcomes))
+
+
+def table(rows: Sequence[tuple[str, int, int, dict[Status, int]]], total: int) -> str:
+    """The counts as text."""
+    head = ["", "laws", "cells", *STATUSES]
+    body = [[name, str(num_laws), str(num), *[str(c) for c in counts.values()]] for name, num_laws, num, counts in rows]
+    sums = {status: sum(counts[status] for _, _, _, counts in rows) for status in STATUSES}
+    body.append([f"all ({total} asked)", "", "", *[str(n) for n in sums.values()]])
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+        for line in [head, *body]
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:-1], "-" * len(lines[0]), lines[-1]])
+
+
+def run_all(full: bool = False, progress: Progress | None = None, device: str = "cpu") -> Report:
+    """All laws x all cells (each example) x all engines and rules.
+
+    Args:
+        full: every T, B and type of the matrix; else one drawn setting per cell and law, engine or rule.
+        progress: told what is being asked and the fraction done.
+        device: where to run.
+    """
+    cells = list(instances("cells"))
+    work = list(_work(cells))
+    found = []
+    for number, (family, name, cell, subjects) in enumerate(work):
+        if progress is not None:
+            progress(f"{name} {cell}".strip(), number / len(work))
+        for law in laws(family):
+            for setting in _settings(full, family, name, cell or law.name, device):
+                found.append((family, name, cell, law.judge(*subjects, setting=setting)))
+    if progress is not None:
+        progress("", 1.0)
+    return Report(tuple(found))
+
+
+def _work(cells: list[tuple[str, Cell]]) -> Iterator[tuple[str, str, str, tuple[Any, ...]]]:
+    """Every question without its law: family, member, cell, subjects."""
+    for name, cell in cells:
+        yield "cells", name, "", (cell,)
+    for family in ("engines", "rules"):
+        for name, member in instances(family):
+            for cell_name, cell in cells:
+                yield family, name, cell_name, (member, cell)
+    for name, memory in instances("memories"):
+        yield "memories", name, "", (memory,)
+
+
+def _settings(full: bool, family: str, name: str, other: str, device: str) -> Iterator[Setting]:
+    if not full:
+        yield drawn_setting(name, other, device=device)
+        return
+    for setting in full_settings(device):
+        if family in ("cells", "engines") or setting.num_steps:
+            yield setting

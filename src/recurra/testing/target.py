@@ -1,0 +1,150 @@
+"""The laws on a user's own cell: what ``recurra check mymodule:MyCell`` runs."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from ..core.cell import Cell
+from ..core.checks import sentence
+from .families import laws
+from .law import STATUSES, Law, Outcome
+from .settings import drawn_setting, instances
+
+MOST_SHOWN = 20  # broken laws that are spelt out
+
+
+def check_target(target: str, write: Callable[[str], object] = print) -> int:
+    """Run every law of cells, and of all engines, on the examples of a cell, and print what came of it.
+
+    Args:
+        target: ``"mymodule:MyCell"`` or ``"path/file.py:MyCell"``.
+        write: takes the lines of the report.
+
+    Returns:
+        0 if all laws hold, 1 if one does not.
+
+    Raises:
+        ValueError: the target, the module or the class is not there, or the class has no examples.
+        TypeError: the class is no `Cell`.
+    """
+    kind = load_cell(target)
+    cells = examples_of(kind)
+    write(f"{kind.__name__}: {len(cells)} example{'s' if len(cells) > 1 else ''}")
+    found: list[tuple[Law, Outcome]] = []
+    for law in laws("cells"):
+        outcomes = [law.judge(cell, setting=drawn_setting(str(i), law.name)) for i, cell in enumerate(cells)]
+        write(f"  {law.name:<17} {_verdict(outcomes)}")
+        found += [(law, outcome) for outcome in outcomes]
+    for name, engine in instances("engines"):
+        items = [
+            (law, law.judge(engine, cell, setting=drawn_setting(str(i), name, law.name)))
+            for i, cell in enumerate(cells)
+            for law in laws("engines")
+        ]
+        write(f"  {"engine " + name:<17} {_counted([outcome for _, outcome in items])}")
+        found += items
+    shown: set[tuple[str, str]] = set()
+    for law, outcome in found:
+        if outcome.status == "broken" and (law.name, outcome.reason) not in shown and len(shown) < MOST_SHOWN:
+            shown.add((law.name, outcome.reason))
+            write(f"\n{law.name}: {law.text}\n  {outcome.subject}: {outcome.reason}")
+    write(f"\n{_counted([outcome for _, outcome in found])}")
+    return 1 if any(outcome.status == "broken" for _, outcome in found) else 0
+
+
+def _verdict(outcomes: list[Outcome]) -> str:
+    """What came of one law for several examples."""
+    broken = sum(o.status == "broken" for o in outcomes)
+    if broken:
+        return f"BROKEN ({broken} of {len(outcomes)} examples)"
+    if any(o.status == "holds" for o in outcomes):
+        return "holds"
+    return f"{outcomes[0].status}: {outcomes[0].reason}"
+
+
+def _counted(outcomes: list[Outcome]) -> str:
+    """How many of each status."""
+    counts = {status: sum(o.status == status for o in outcomes) for status in STATUSES}
+    return ", ".join(f"{n} {status}" for status, n in counts.items() if n or status in ("holds", "broken"))
+
+
+def load_cell(target: str) -> type[Cell]:
+    """The cell class that a target names.
+
+    Raises:
+        ValueError: no such module or class.
+        TypeError: the class is no `Cell`, or abstract.
+    """
+    place, _, name = target.rpartition(":")
+    if not place or not name:
+        raise ValueError(sentence("check", "target", "MODULE:CLASS or FILE.py:CLASS", repr(target)))
+    module = _load_file(place) if place.endswith(".py") else _load_module(place)
+    kind = getattr(module, name, None)
+    if kind is None:
+        classes = [(key, item) for key, item in vars(module).items() if inspect.isclass(item)]
+        own = [key for key, item in classes if issubclass(item, Cell) and item.__module__ == module.__name__]
+        near = difflib.get_close_matches(name, own, n=2, cutoff=0.4)
+        hint = f"Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(sentence("check", "the class", f"in {place}", repr(name), hint))
+    if not inspect.isclass(kind) or not issubclass(kind, Cell):
+        what = kind.__name__ if inspect.isclass(kind) else type(kind).__name__
+        raise TypeError(sentence("check", name, "a subclass of recurra.core.Cell", what))
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise TypeError(sentence("check", name, "a complete cell", "an abstract class", f"It does not define {missing}."))
+    return kind
+
+
+def examples_of(kind: type[Cell]) -> list[Cell]:
+    """The instances that a cell class offers.
+
+    Raises:
+        ValueError: there is none, or making them fails.
+    """
+    try:
+        found = list(kind.examples())
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise ValueError(sentence("check", f"{kind.__name__}.examples", "runnable", got)) from error
+    if not found:
+        hint = "Yield small instances, each option at least once."
+        raise ValueError(sentence("check", f"{kind.__name__}.examples", "at least one instance", "none", hint))
+    return found
+
+
+def _load_module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise _failed(name, error) from error
+
+
+def _load_file(place: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        raise ValueError(sentence("check", "the file", "an existing Python file", repr(place)))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _failed(place, error) from error
+    return module
+
+
+def _failed(name: str, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())
+    return ValueError(sentence("check", "the module", "importable", f"{type(error).__name__} from {name}: {text}"))
