@@ -40,7 +40,7 @@ def check_target(target: str, write: Callable[[str], object] = print) -> int:
     found: list[tuple[Law, Outcome]] = []
     for law in laws("cells"):
         outcomes = [law.judge(cell, setting=drawn_setting(str(i), law.name)) for i, cell in enumerate(cells)]
-        write(f"  {law.name:<17} {_verdict(outcomes)}")
+        write(f"  {law.name:<20} {_verdict(outcomes)}")
         found += [(law, outcome) for outcome in outcomes]
     for name, engine in instances("engines"):
         items = [
@@ -48,7 +48,8 @@ def check_target(target: str, write: Callable[[str], object] = print) -> int:
             for i, cell in enumerate(cells)
             for law in laws("engines")
         ]
-        write(f"  {"engine " + name:<17} {_counted([outcome for _, outcome in items])}")
+        label = f"engine {name}"
+        write(f"  {label:<20} {_counted([outcome for _, outcome in items])}")
         found += items
     shown: set[tuple[str, str]] = set()
     for law, outcome in found:
