@@ -138,11 +138,11 @@ def rows_of(xs: Tree, rows: slice | Tensor) -> Tree:
 
 
 def lengths_for(setting: Setting, num_steps: int, batch_size: int) -> Tensor:
-    """(B,) random true lengths; zero and T are among them where there are rows enough."""
+    """(B,) random true lengths: one between 0 and T first, then 0 and T where there are rows enough."""
     generator = generator_of(setting, 71)
     lengths = torch.randint(0, num_steps + 1, (batch_size,), generator=generator, device=generator.device)
-    if batch_size >= 3:
-        lengths[0], lengths[1] = 0, num_steps
+    lengths[:1] = lengths[:1].clamp(min(1, num_steps), max(0, num_steps - 1))
+    lengths[1:2], lengths[2:3] = 0, num_steps
     return lengths
 
 

@@ -80,7 +80,7 @@ def energy(memory: AssociativeMemory[Any], setting: Setting) -> str | None:
         return "it is no EnergyMemory."
     generator = generator_of(setting, 52)
     crowd = memory.draw(10, generator)
-    state, cues = memory.write(memory.empty(), crowd), memory.draw(setting.batch_size, generator)
+    state, cues = memory.write(memory.empty(), crowd), memory.draw(8 + setting.batch_size, generator)
     path = memory.trajectory(state, cues)
     heights = torch.stack([memory.energy(state, tree.at(path, t)) for t in range(tree.leaves(path)[0].shape[0])])
     rise = (heights[1:] - heights[:-1]).amax() if len(heights) > 1 else torch.zeros(())

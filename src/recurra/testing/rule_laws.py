@@ -131,6 +131,8 @@ def forms(rule: Rule, cell: Cell, setting: Setting) -> str | None:
     if idle is not None:
         return idle
     assert isinstance(rule, LearningRule)
+    with torch.no_grad():
+        wanted = unroll(given.cell, given.chunk.xs, None, given.chunk.controls, engine=Loop())[0]
     _, estimate = _first(rule, given)
     parameters = dict(given.cell.named_parameters())
     for name, direction in estimate.direction.items():
@@ -148,8 +150,6 @@ def forms(rule: Rule, cell: Cell, setting: Setting) -> str | None:
     everything = (*estimate.direction.values(), estimate.loss, estimate.weight, *tree.leaves(estimate.outputs))
     if any(t.requires_grad for t in everything):
         broken("the estimate hangs on the graph.")
-    with torch.no_grad():
-        wanted = unroll(given.cell, given.chunk.xs, None, given.chunk.controls, engine=Loop())[0]
     same("an output", estimate.outputs, wanted)
     return None
 
