@@ -86,6 +86,18 @@ class _Plan:
         return [(a, min(a + self.every, total)) for a in range(0, total, self.every)]
 
 
+def _room(state: Tree, first: Tree, count: int) -> Tree:
+    """Space for ``count`` states in one piece: small tensors that stay among large ones that go tear the memory to holes."""
+    return tree.map(lambda s, old: s if s is old else s.new_empty(count, *s.shape), state, first)
+
+
+def _kept(state: Tree, first: Tree, room: Tree, index: int) -> Tree:
+    """The state in its place of ``room``; what is constant over time, and the first state, as they are."""
+    if room is None:
+        return state
+    return tree.map(lambda s, old, whole: s if s is old else whole[index].copy_(s), state, first, room)
+
+
 class _Segments(torch.autograd.Function):
     """Runs stretch after stretch without a graph; the backward pass builds the graph of one stretch at a time."""
 
@@ -93,11 +105,13 @@ class _Segments(torch.autograd.Function):
     def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
         state, total = plan.state, num_steps_of(plan.xs)
         outputs: Tree = None
-        for a, b in plan.stretches():
-            plan.kept.append(state)
+        room: Tree = None
+        for i, (a, b) in enumerate(plan.stretches()):
+            plan.kept.append(_kept(state, plan.state, room, i))
             ys, state = plan.runner(tree.window(plan.xs, a, b), state, plan.controls.window(a, b))
             if outputs is None:
                 outputs = tree.map(lambda y: y.new_empty(total, *y.shape[1:]), ys)
+                room = _room(state, plan.state, len(plan.stretches()))
             tree.map(lambda whole, part, a=a, b=b: whole[a:b].copy_(part), outputs, ys)
         plan.constant = tree.map(lambda new, old: new is old, state, plan.state)
         returned = tree.leaves(outputs)
