@@ -66,7 +66,7 @@ def check_tree(
     """Raise unless ``value`` is a tree of tensors as ``spec`` says, with leading dimensions ``lead``.
 
     Args:
-        lead: a number is a dimension that must match; a letter stands for any size.
+        lead: a number is a dimension that must match; a letter stands for any size, one letter for one size.
         dtype: the floating type of leaves whose spec names none (not checked under autocast); None is any of them.
 
     Raises:
@@ -77,14 +77,17 @@ def check_tree(
         wanted = tree.map(lambda leaf: _Shown(shape_text(lead, leaf)), spec)
         raise TypeError(sentence(where, name, _structure(wanted), tree.describe(value), hint))
     paths = tree.names(spec)
+    letters: dict[str, int] = {}
     for path, leaf, tensor in zip(paths, tree.leaves(spec), tree.leaves(value)):
         label = f"{name}.{path}" if path else name
         if not isinstance(tensor, Tensor):
             raise TypeError(sentence(where, label, f"a tensor {shape_text(lead, leaf)}", type(tensor).__name__, hint))
-        want = (*lead, *leaf.shape)
+        want = tuple(letters.get(w, w) if isinstance(w, str) else w for w in (*lead, *leaf.shape))
         got = tuple(tensor.shape)
-        if len(got) != len(want) or any(isinstance(w, int) and w != g for w, g in zip(want, got)):
-            raise ValueError(sentence(where, label, shape_text(lead, leaf), got, hint))
+        if len(got) != len(want) or not all(
+            (letters.setdefault(w, g) if isinstance(w, str) else w) == g for w, g in zip(want, got)
+        ):
+            raise ValueError(sentence(where, label, shape_text(want, Leaf(())), got, hint))
         wanted_dtype = leaf.dtype or dtype
         if wanted_dtype is None:
             if not tensor.is_floating_point():

@@ -83,7 +83,6 @@ def check_sequence(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tup
     check_tree(where, "xs", bare, cell.input_spec, ("T", "B"), cell.own_dtype, cell.hint())
     first = tree.leaves(bare)[0]
     num_steps, batch_size = int(first.shape[0]), int(first.shape[1])
-    check_tree(where, "xs", bare, cell.input_spec, (num_steps, batch_size), cell.own_dtype, cell.hint())
     if state is not None:
         cell.check_state(state, batch_size)
     check_controls(where, cell, controls, num_steps, batch_size)

@@ -16,14 +16,15 @@ class Leaf:
     """Shape and type of one leaf, without the leading B (or T, B).
 
     Args:
-        shape: the dimensions after the batch.
+        shape: the dimensions after the batch; a letter is a size that the caller may choose, such as the number of places
+            of a memory in the state (the same letter, the same size).
         dtype: None stands for the cell's own floating type.
         low: smallest allowed value (for integers: inclusive), where there is one.
         high: for integers: one more than the largest allowed value; for floats: the largest. ``Leaf((), torch.int64, 0,
             65)`` is a token out of 65.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]
     dtype: torch.dtype | None = None
     low: float | None = None
     high: float | None = None

@@ -62,7 +62,7 @@ class Feedback(StochasticCell[Tensor, FeedbackState], FeedbackCell[Noisy, Tensor
         check_choice(where, "kind", kind, ("identity", "argmax"))
         self.output_size = output_size(where, cell)
         inner = cell.input_spec
-        if not isinstance(inner, Leaf) or len(inner.shape) != 1 or inner.shape[0] < self.output_size:
+        if not isinstance(inner, Leaf) or len(inner.shape) != 1 or int(inner.shape[0]) < self.output_size:
             raise ValueError(sentence(where, "the cell's input", f"(B, D + {self.output_size})", inner))
         self.input_size = int(inner.shape[0]) - self.output_size
         self.cell, self.kind = cell, kind
