@@ -115,24 +115,24 @@ def no_time(cell: Cell, setting: Setting) -> str | None:
 
 @law("In a JoinCell a predecessor that the mask leaves out changes nothing, whatever stands in its place.")
 def absent(cell: Cell, setting: Setting) -> str | None:
-    """Three places, two predecessors, other numbers in the third; values and gradients."""
+    """Two places, one predecessor, other numbers in the second place; values and gradients."""
     if not isinstance(cell, JoinCell):
         return "it is no JoinCell."
     twin, xs, _ = case(cell, setting)
     x, (_, batch_size) = tree.at(xs, 0), sizes(xs)
-    three = [state_of(twin, batch_size, generator_of(setting, 25 + i)) for i in range(3)]
-    mask = torch.ones(batch_size, 3, dtype=torch.bool, device=setting.device)
-    mask[:, 2] = False
+    first, second = (state_of(twin, batch_size, generator_of(setting, 25 + i)) for i in range(2))
+    mask = torch.ones(batch_size, 2, dtype=torch.bool, device=setting.device)
+    mask[:, 1] = False
     results = []
     for scale in (1.0, -50.0):
-        third = tree.map(lambda s, scale=scale: s * scale if tree.is_differentiable(s) else s, three[2])
-        joined = attached(tree.map(lambda *s: torch.stack(s, 1), three[0], three[1], third))
+        other = tree.map(lambda s, scale=scale: s * scale if tree.is_differentiable(s) else s, second)
+        joined = attached(tree.map(lambda *s: torch.stack(s, 1), first, other))
         outputs = twin.join(x, joined, mask)
         total = weighted(outputs, random_like(outputs, generator_of(setting, 28)))
         wanted = [s for s in tree.leaves(joined) if s.requires_grad]
         found = torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else ()
         for gradient in found:
-            if gradient is not None and bool((gradient[:, 2] != 0).any()):
+            if gradient is not None and bool((gradient[:, 1] != 0).any()):
                 broken("a gradient reaches a predecessor that is not there.")
         results.append(tree.detach(outputs))
     same("the node with other numbers in an empty place", results[1], results[0])

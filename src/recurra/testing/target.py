@@ -112,7 +112,7 @@ def examples_of(kind: type[Cell]) -> list[Cell]:
     try:
         found = list(kind.examples())
     except Exception as error:
-        got = f"{type(error).__name__}: {error}"
+        got = f"{type(error).__name__}: {_line(error)}"
         raise ValueError(sentence("check", f"{kind.__name__}.examples", "runnable", got)) from error
     if not found:
         hint = "Yield small instances, each option at least once."
@@ -147,5 +147,10 @@ def _load_file(place: str) -> ModuleType:
 
 
 def _failed(name: str, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())
-    return ValueError(sentence("check", "the module", "importable", f"{type(error).__name__} from {name}: {text}"))
+    got = f"{type(error).__name__} from {name}: {_line(error)}"
+    return ValueError(sentence("check", "the module", "importable", got))
+
+
+def _line(error: Exception) -> str:
+    """An error's message in one line, without the full stop."""
+    return " ".join(str(error).split()).rstrip(".")
