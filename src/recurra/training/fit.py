@@ -73,7 +73,7 @@ def fit(
         num_epochs: passes over ``chunks``.
         num_steps: stop after so many updates, whatever the epoch.
         clip_norm: largest Euclidean norm of the direction; None for no clipping.
-        lr_schedule: factor on every group's first learning rate, from the number of updates made.
+        lr_schedule: factor on every group's first learning rate, from the number of updates made: 0 for the first one.
         carry: go on from a carry; None starts with ``rule.init``.
         seed: of the rule's own random numbers.
         on_step: told after every update; True stops the run.
@@ -111,15 +111,15 @@ def fit(
             empty = False
             if carry is None:
                 carry = rule.init(module, int(tree.leaves(chunk.xs)[0].shape[1]), seed=seed)
+            if lr_schedule is not None:
+                for group, rate in zip(engine.param_groups, first_rates):
+                    group["lr"] = rate * lr_schedule(len(losses))
             new, estimate = rule.step(module, carry, chunk, loss)
             mean, norm = _apply(module, rule, estimate, engine, clip_norm, len(losses))
             carry = new
             for cell in constrained:
                 cell.constrain()
             losses.append(mean)
-            if lr_schedule is not None:
-                for group, rate in zip(engine.param_groups, first_rates):
-                    group["lr"] = rate * lr_schedule(len(losses))
             stop = on_step is not None and on_step(Progress(len(losses), epoch, mean, norm, estimate))
             if stop or (num_steps is not None and len(losses) >= num_steps):
                 return Fitted(carry, losses)
