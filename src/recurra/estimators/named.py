@@ -1,0 +1,76 @@
+"""Members of the catalog written as text: ``"LSTMCell"``, ``"LSTMCell(peephole=True)"``, ``"Checkpointed(every=32)"``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.catalog import find
+from ..core.checks import sentence
+
+
+@dataclass(frozen=True)
+class Named:
+    """A class of the catalog and the options that the text gave it."""
+
+    cls: type
+    options: dict[str, Any]
+
+    def accepts(self, *names: str) -> bool:
+        """Does the constructor take arguments of these names?"""
+        return set(names) <= set(inspect.signature(self.cls).parameters)
+
+    def make(self, *args: Any, **given: Any) -> Any:
+        """An instance; the options of the text win over ``given``."""
+        return self.cls(*args, **{**given, **self.options})
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        return f"{self.cls.__name__}({inside})" if inside else self.cls.__name__
+
+
+def named(where: str, argument: str, family: str, text: str) -> Named:
+    """Read ``Name`` or ``Name(option=value, ...)``; values are Python literals, nothing is evaluated.
+
+    Args:
+        where: who asks, for the message.
+        argument: the argument's name, for the message.
+        family: of the catalog.
+        text: what to read; see `recurra.core.catalog.find` for the freedom in the name.
+
+    Raises:
+        ValueError: another form, no such member, no such option.
+        TypeError: no text.
+
+    Example:
+        >>> print(named("Doc", "cell", "cells", "lstm(peephole=True)"))
+        LSTMCell(peephole=True)
+    """
+    if not isinstance(text, str):
+        raise TypeError(sentence(where, argument, "a name such as 'LSTMCell'", repr(text)))
+    form = "a name, or a name with options such as 'Name(option=1)'"
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            name = node.func.id
+            options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            if "None" in options:
+                raise ValueError
+        elif isinstance(node, ast.Name):
+            name, options = node.id, {}
+        else:
+            raise ValueError
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        if text.strip().replace("-", "").isalnum():  # "1997": a name that Python would not read as one
+            name, options = text.strip(), {}
+        else:
+            raise ValueError(sentence(where, argument, form, repr(text))) from None
+    cls = find(family, name)
+    known = [n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_POSITIONAL]
+    for option in options:
+        if option not in known:
+            have = ", ".join(known) or "no options"
+            raise ValueError(sentence(where, argument, f"given options that {cls.__name__} has ({have})", repr(option)))
+    return Named(cls, options)
