@@ -59,8 +59,8 @@ class AttentionDecoderCell(FeedbackCell[Tensor, Tensor, DecoderState]):
         return DecoderState(
             Leaf((), torch.int64, 0, self.num_tokens),
             Leaf((self.hidden_size,)),
-            Leaf(("S", self.memory_size)),  # type: ignore[arg-type]
-            Leaf(("S",), torch.bool),  # type: ignore[arg-type]
+            Leaf(("S", self.memory_size)),
+            Leaf(("S",), torch.bool),
         )
 
     def initial_state(self, batch_size: int) -> DecoderState:

@@ -447,7 +447,8 @@ def refuses(cell: Cell, setting: Setting) -> str | None:
 
 
 def _grown(leaf: Leaf) -> Leaf:
-    shape = (*leaf.shape[:-1], leaf.shape[-1] + 1) if leaf.shape else (2,)
+    last = leaf.shape[-1] if leaf.shape else "free"
+    shape = (*leaf.shape[:-1], last + 1) if isinstance(last, int) else (*leaf.shape, 2)
     return Leaf(shape, leaf.dtype, leaf.low, leaf.high)
 
 
