@@ -12,7 +12,8 @@ from recurra.core import RK4, Chunk, Controls, CrossEntropy, MeanSquaredError, N
 from recurra.engines import Checkpointed, Hoisted, Loop
 from recurra.layers import Grid, Recurrent
 from recurra.learning import BPTT, EvolutionStrategy, TruncatedBPTT, search
-from recurra.testing import check_cell, check_engine, check_rule
+from recurra.testing import Setting, check_cell, check_engine, check_rule, laws
+from recurra.testing.law import Seen
 from recurra.testing.settings import drawn_setting, instances
 from recurra.wrappers import Zoneout
 
@@ -44,6 +45,9 @@ def test_a_surrogate_is_exempt_with_its_reason_wherever_the_cell_stands():
         outcome = next(o for o in check_cell(CELLS[name]) if o.law == "gradcheck")
         assert outcome.status == "exempt"
         assert "surrogate" in outcome.reason
+    law = next(law for law in laws("cells") if law.name == "gradcheck")
+    with pytest.raises(Seen, match="is not its difference quotient"):  # the exemption is needed
+        law.check(CELLS["Spiking-0"], Setting())
 
 
 def test_scheduled_sampling_lies_between_free_running_and_teacher_forcing():

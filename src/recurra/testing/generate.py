@@ -28,8 +28,8 @@ def generator_of(setting: Setting, offset: int = 0) -> torch.Generator:
 
 
 def prepared(cell: C, setting: Setting, dtype: torch.dtype | None = None) -> C:
-    """A copy of the cell in training mode, of the setting's type and on its device."""
-    return convert(copy.deepcopy(cell), dtype or setting.dtype).to(setting.device).train()
+    """A copy of the cell, of the setting's type and on its device; in training mode where the setting is noisy."""
+    return convert(copy.deepcopy(cell), dtype or setting.dtype).to(setting.device).train(setting.noisy)
 
 
 def convert(cell: C, dtype: torch.dtype) -> C:

@@ -48,7 +48,7 @@ class Setting:
         batch_size: B.
         dtype: the floating type of the cell; laws about derivatives always take float64.
         seed: source of every random number of the law.
-        noisy: a `StochasticCell` gets its noise (else it is quiet).
+        noisy: the cell is in training mode and a `StochasticCell` gets its noise; else evaluation, and quiet.
         device: where it runs.
     """
 

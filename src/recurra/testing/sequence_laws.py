@@ -114,20 +114,21 @@ def _rubbish(cell: Cell, xs: Tree, generator: torch.Generator) -> Tree:
 
 @law("A stream cut anywhere, carrying the state on, gives what the whole gives.")
 def streaming(cell: Cell, setting: Setting) -> str | None:
-    """Random cuts, empty stretches among them, and single steps."""
+    """Random cuts, empty stretches among them, and single steps; plain, and with lengths and resets cut alike."""
     cell, xs, state = case(cell, setting, min_steps=3)
-    num_steps, _ = sizes(xs)
+    num_steps, batch_size = sizes(xs)
+    ragged = Controls(lengths_for(setting, num_steps, batch_size), mask_for(setting, num_steps, batch_size))
     generator = torch.Generator().manual_seed(setting.seed)
     cuts = sorted(int(n) for n in torch.randint(0, num_steps + 1, (3,), generator=generator))
     with torch.no_grad():
-        wanted = WHOLE(cell, xs, state)
-        for inner in (cuts, list(range(1, num_steps))):
-            ends = [0, *inner, num_steps]
-            ys, now = [], state
-            for a, b in itertools.pairwise(ends):
-                y, now = WHOLE(cell, tree.window(xs, a, b), now)
-                ys.append(y)
-            same(f"the stream cut at {inner}", (tree.concatenate(ys), now), wanted)
+        for controls, kind in ((Controls(), ""), (ragged, " with lengths and resets")):
+            wanted = WHOLE(cell, xs, state, controls)
+            for inner in (cuts, list(range(1, num_steps))):
+                ys, now = [], state
+                for a, b in itertools.pairwise([0, *inner, num_steps]):
+                    y, now = WHOLE(cell, tree.window(xs, a, b), now, controls.window(a, b))
+                    ys.append(y)
+                same(f"the stream cut at {inner}{kind}", (tree.concatenate(ys), now), wanted)
     return None
 
 

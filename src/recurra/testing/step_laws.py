@@ -98,10 +98,10 @@ def _kind(dtype: torch.dtype) -> Any:
     return "floating" if dtype.is_floating_point else "complex" if dtype.is_complex else dtype
 
 
-@law("A cell of float32 or float64 keeps its own type: initial state, output and next state.")
+@law("A cell of float32, float64 or bfloat16 keeps its own type: initial state, output and next state.")
 def dtype(cell: Cell, setting: Setting) -> str | None:
     """No leaf falls back to torch's default type."""
-    for kind in (torch.float32, torch.float64):
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
         if cell.own_dtype is None:
             torch.set_default_dtype(kind)
         twin, xs, state = case(cell, setting, dtype=kind)
@@ -121,15 +121,15 @@ def dtype(cell: Cell, setting: Setting) -> str | None:
 
 @law("A step with the same input and state gives the same result, and leaves the module as it was.")
 def pure(cell: Cell, setting: Setting) -> str | None:
-    """Attributes, buffers and parameters of every submodule are looked at, and equal bits are asked for."""
+    """Attributes, buffers and parameters of every submodule are looked at; equal bits, with and without a graph."""
     cell, xs, state = case(cell, setting)
     x = tree.at(xs, 0)
     before = snapshot(cell)
     results = []
-    for _ in range(2):
+    for graph in (False, True):
         torch.manual_seed(setting.seed)  # drawing inside is another law
-        with torch.no_grad():
-            results.append((cell(copied(x), copied(state)), cell.initial_state(2)))
+        with torch.set_grad_enabled(graph):
+            results.append(tree.detach((cell(copied(x), copied(state)), cell.initial_state(2))))
     changed = [name for name, value in snapshot(cell).items() if before.get(name) != value]
     gone = [name for name in before if name not in snapshot(cell)]
     if changed or gone:
