@@ -1,1 +1,1 @@
-"""To be filled."""
+"""The ``recurra`` command: one file per command; what is heavy is imported inside them."""

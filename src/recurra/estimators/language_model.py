@@ -118,7 +118,8 @@ class LanguageModel(Estimator):
         precision: "float32", "bfloat16" (products in bfloat16, weights in float32), or "auto": the faster by the timing.
         rule: learning rule, with options if wanted: ``"TruncatedBPTT"``.
         engine: how to run the cell, with options if wanted: ``"Checkpointed(every=32)"``.
-        num_validations: how often to validate, if there is a validation text, and to write a sample.
+        num_validations: how often to validate, if there is a validation text, and to write a sample; fewer times where
+            that would take more than a tenth of a time budget.
         patience: validations in a row without a new best after which to stop; None never stops.
         sample_length: characters of a sample; 0 for no samples.
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
@@ -556,9 +557,10 @@ class _Run:
             threads=torch.get_num_threads(),
             device=str(self.cell.device),
         )
+        plan["num_validations"] = model.num_validations
         plan["num_updates"] = self.count_updates(seconds)
         self.num_updates = int(plan["num_updates"])
-        portions = min(model.num_validations, self.num_updates)
+        portions = plan["num_validations"] = min(plan["num_validations"], self.num_updates)
         self.stops = {round(self.num_updates * k / portions) for k in range(1, portions + 1)}
         self.warm_up = min(model.warmup_updates, self.num_updates // 10)
 
@@ -614,8 +616,15 @@ class _Run:
             return per_epoch * (model.num_epochs or 10)
         assert seconds is not None
         self.time_validation()
-        aside = model.num_validations * (self.sample_seconds + self.validation_seconds) + self.exact_seconds
-        left = 60 * model.budget_minutes - self.elapsed() - aside
+        each = self.sample_seconds + self.validation_seconds
+        left = 60 * model.budget_minutes - self.elapsed() - self.exact_seconds
+        affordable = max(2, int(0.1 * left / each)) if each else model.num_validations  # a tenth of the time
+        if affordable < model.num_validations:
+            self.plan["num_validations"] = affordable
+            self.note(
+                f"One validation takes about {each:.1f} s: {affordable} of them instead of {model.num_validations}."
+            )
+        left -= self.plan["num_validations"] * each
         num = max(1, int(left / seconds))
         if left < seconds:
             self.note(f"The budget of {model.budget_minutes:g} min is too small for this model: one update only.")

@@ -1,0 +1,65 @@
+"""The entry point of the ``recurra`` command."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from . import check, demo, evaluate, generate, listing, reproduce, show, train
+from .edge import speak_unicode
+
+app = typer.Typer(
+    name="recurra",
+    help="Every recurrent neural network in one house: train one on your text, look at any of them.",
+    epilog="Begin with: recurra demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import platform
+
+        from .. import __version__
+
+        typer.echo(f"recurra {__version__} (torch {metadata.version('torch')}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name, _function, _panel in (
+    ("demo", demo.demo, "Language models"),
+    ("train", train.train, "Language models"),
+    ("generate", generate.generate, "Language models"),
+    ("evaluate", evaluate.evaluate, "Language models"),
+    ("list", listing.list_members, "The catalog"),
+    ("show", show.show, "The catalog"),
+    ("check", check.check, "The catalog"),
+    ("reproduce", reproduce.reproduce, "The catalog"),
+):
+    app.command(_name, rich_help_panel=_panel)(_function)
+
+
+def main() -> None:
+    """Run the command line."""
+    # GNU's OpenMP threads spin while they wait. On a machine that has other work to do as well, that makes training up to
+    # ten times slower; giving up after about a microsecond costs nearly nothing on one that has not. Read when torch is
+    # imported, which every command does later.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    speak_unicode()
+    app()

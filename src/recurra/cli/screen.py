@@ -1,0 +1,149 @@
+"""What a training run shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .reading import clock
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..estimators import LanguageModel, TrainingProgress
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console that never reads markup or emoji out of a text."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def facts(screen: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(Text(name), Text(value))
+    screen.print(grid)
+
+
+def model_facts(model: LanguageModel) -> list[tuple[str, str]]:
+    """What a model is and how it will be trained, in words."""
+    plan = model.plan_
+    layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
+    passes = plan["num_updates"] / plan["updates_per_epoch"]
+    rate = {"linear": ", falling in a line to 0", "cosine": ", falling to 0", "constant": ""}[model.lr_decay]
+    update_s = plan["seconds_per_update"]
+    streams = "1 stream" if plan["batch_size"] == 1 else f"{plan['batch_size']} streams"
+    rows = [
+        ("Model", f"{model.cell}, {layers} of {model.hidden_size}, {plan['num_parameters']:,} parameters"),
+        ("Learning", f"{model.rule} with engine {model.engine}, {model.optimizer}, lr {model.lr:g}{rate}"),
+        ("Numbers", f"{plan['precision']}, {plan['device']}, threads: {plan['threads']}"),
+        (
+            "Plan",
+            f"{plan['num_updates']:,} update{'s' * (plan['num_updates'] != 1)} of {streams} x {plan['num_steps']} characters: "
+            + (f"{passes:.1f} passes over the text" if passes >= 0.1 else "less than a tenth of the text")
+            + (f", {update_s:.2f} s each" if update_s else ""),
+        ),
+    ]
+    return rows + [("Note", note) for note in plan["notes"]]
+
+
+class TrainingScreen:
+    """A progress bar with the time left and a line for every validation: the ``on_progress`` of `LanguageModel.fit`.
+
+    Args:
+        screen: where to.
+        model: in training.
+        show_samples: print the model's samples too, at the beginning, in the middle and at the end.
+    """
+
+    def __init__(self, screen: Console, model: LanguageModel, *, show_samples: bool = False) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.screen, self.model, self.show_samples = screen, model, show_samples
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[news]}"),
+            console=screen,
+            transient=True,
+            disable=not screen.is_terminal,
+            expand=True,
+        )
+        self.lines = 0
+
+    def __enter__(self) -> Self:
+        self.task = self.bar.add_task("Timing a few updates", total=None, news="")
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """Show an update."""
+        if progress.update == 0:
+            facts(self.screen, model_facts(self.model))
+            self.screen.print()
+        if progress.validation is not None or (progress.sample is not None and progress.update):
+            self._line(progress)
+        if progress.sample is not None and self.show_samples and self._wanted(progress):
+            self._sample(progress)
+        done = progress.update == progress.num_updates
+        loss = "" if math.isnan(progress.loss) else f"loss {progress.loss:.3f}  "
+        news = f"{loss}{progress.chars_per_second / 1000:,.1f}k chars/s  {clock(progress.seconds_left)} left"
+        self.bar.update(
+            self.task,
+            description="Measuring" if done else f"update {progress.update:,} of {progress.num_updates:,}",
+            total=None if done else progress.num_updates,
+            completed=progress.update,
+            news="" if done else news,
+        )
+
+    def _line(self, progress: TrainingProgress) -> None:
+        if not self.lines:
+            self.screen.print("    done   update   passes    training   validation     time     left")
+        self.lines += 1
+        valid = "-" if progress.validation is None else f"{progress.validation:.4f}"
+        self.screen.print(
+            f"{progress.update / progress.num_updates:8.0%} {progress.update:8,} {progress.epoch:8.1f}"
+            f" {progress.loss:11.4f} {valid:>12} {clock(progress.seconds):>8} {clock(progress.seconds_left):>8}"
+        )
+
+    def _wanted(self, progress: TrainingProgress) -> bool:
+        """At the beginning, early, in the middle and at the end."""
+        if progress.update in (0, progress.num_updates):
+            return True
+        part = progress.update / progress.num_updates
+        return self.lines == 1 or (part >= 0.5 and part - 1 / self.model.plan_["num_validations"] < 0.5)
+
+    def _sample(self, progress: TrainingProgress) -> None:
+        show_sample(self.screen, f"what it writes after {progress.update:,} updates", progress.sample or "")
+
+
+def show_sample(screen: Console, title: str, text: str) -> None:
+    """A written text in a frame."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    visible = "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip("\n")
+    screen.print(Panel(Text(visible, overflow="fold"), title=Text(title), title_align="left", border_style="dim"))
+
+
+def loss_words(metrics: dict[str, Any]) -> str:
+    """A loss in all its units."""
+    return (
+        f"{metrics['nats_per_char']:.4f} nats per character = {metrics['bits_per_char']:.4f} bits, "
+        f"perplexity {metrics['perplexity']:.3f}"
+    )
