@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pydoc_data.topics
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ def data_file() -> Path:
 
 def run(quick: bool = False) -> Section:
     """The first 90 % of the characters for training, the last 10 % for validation, everything inside the budget."""
-    text = data_file().read_text(encoding="utf-8")
+    text = pydoc_data.topics.topics["strings"] * 4 if quick else data_file().read_text(encoding="utf-8")
     split = int(0.9 * len(text))
     options = {"hidden_size": 32, "num_updates": 20} if quick else {**RECIPE, "budget_minutes": MINUTES}
     model = LanguageModel(**options)
