@@ -71,6 +71,15 @@ def test_a_file_is_loaded_by_its_path(mine: Path):
     assert check_target(f"{mine}:Mine", lambda line: None) == 0
 
 
+def test_a_file_in_a_package_is_loaded_with_its_relative_imports(mine: Path):
+    package = mine.parent / "my_package_for_check"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "cells.py").write_text(MINE)
+    (package / "more.py").write_text("from .cells import Mine\n")
+    assert check_target("my_package_for_check/more.py:Mine", lambda line: None) == 0
+
+
 def test_a_faulty_cell_is_told_what_it_breaks(mine: Path):
     lines: list[str] = []
     assert check_target(f"{mine.name}:Leaking", lines.append) == 1

@@ -120,8 +120,9 @@ def examples_of(kind: type[Cell]) -> list[Cell]:
     return found
 
 
-def _load_module(name: str) -> ModuleType:
-    here = str(Path.cwd())
+def _load_module(name: str, root: Path | None = None) -> ModuleType:
+    """Import by name, the current directory (or ``root``) being searched too."""
+    here = str(Path.cwd() if root is None else root)
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
@@ -131,14 +132,20 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _load_file(place: str) -> ModuleType:
-    path = Path(place)
+    """Import a file; inside a package by its full name, so that its relative imports work."""
+    path = Path(place).resolve()
     if not path.is_file():
         raise ValueError(sentence("check", "the file", "an existing Python file", repr(place)))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    root, names = path.parent, [path.stem]
+    while (root / "__init__.py").is_file():
+        root, names = root.parent, [root.name, *names]
+    if len(names) > 1:
+        return _load_module(".".join(names), root)
+    spec = importlib.util.spec_from_file_location(f"_checked_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[module.__name__] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
