@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             section = known[name].run(quick=options.quick)
         except Exception as error:
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
-            failed = 1
+            failed = failed if options.quick and isinstance(error, FileNotFoundError) else 1  # data that is not here
             continue
         text = section.text(machine())
         print(text, flush=True)
