@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from docs.build_reference import capabilities
 from typer.testing import CliRunner
 
+from docs.build_reference import capabilities
 from recurra.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
