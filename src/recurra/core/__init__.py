@@ -24,7 +24,7 @@ from .cell import (
 )
 from .controls import Controls
 from .engine import Engine
-from .experiment import Claim, Experiment
+from .experiment import Claim, Experiment, Log
 from .loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SequenceLoss
 from .memory import AssociativeMemory, EnergyMemory, Recall
 from .rule import Chunk, Estimate, LearningRule, SearchRule, Trace
@@ -53,6 +53,7 @@ __all__ = [
     "Leaf",
     "LearningRule",
     "LinearCell",
+    "Log",
     "Loss",
     "MeanSquaredError",
     "Noisy",

@@ -5,9 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-Log = Callable[[str, float], None]  # what is being done, and the fraction done
+
+class Log:
+    """What an experiment tells while it runs. This one listens to nothing; whoever wants to know overrides the methods."""
+
+    def __call__(self, what: str, fraction: float) -> None:
+        """What is being done, and the fraction of the whole that is done."""
+
+    def figure(self, name: str, draw: Callable[[Any], None]) -> None:
+        """A picture: ``draw`` fills a ``matplotlib.figure.Figure``, which becomes ``NAME.png`` if anybody wants it."""
 
 
 @dataclass(frozen=True)

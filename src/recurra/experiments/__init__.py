@@ -1,1 +1,1 @@
-"""To be filled."""
+"""Published experiments, one file each, named after their rows."""
