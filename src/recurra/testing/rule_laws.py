@@ -51,7 +51,7 @@ def task(cell: Cell, setting: Setting, *, min_steps: int = 1, min_rows: int = 1,
     reset = mask_for(setting, num_steps, batch_size)
     reset[0] = True
     plain = isinstance(own.output_spec, Leaf) and (own.output_spec.dtype or own.dtype).is_floating_point
-    loss = MeanSquaredError() if plain and own.output_spec.shape else SquaredDistance()
+    loss = MeanSquaredError() if plain and len(own.output_spec.shape) == 1 else SquaredDistance()
     return Task(own, Chunk(xs, targets, weights, Controls(reset=reset)), loss)
 
 
