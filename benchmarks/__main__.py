@@ -24,22 +24,25 @@ def found() -> dict[str, ModuleType]:
 def main(arguments: list[str] | None = None) -> int:
     """Run benchmarks and write their sections; 1 if one of them failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write BENCHMARKS.md.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run; all of them if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, or its beginning; all of them if none is named")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, printed and not written: does it run at all?")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "BENCHMARKS.md", metavar="FILE")
     options = parser.parse_args(arguments)
     known = found()
-    unknown = [name for name in options.names if name not in known]
-    if unknown:
-        print(f"benchmarks: name must be one of {', '.join(known)}, got {unknown[0]}.", file=sys.stderr)
-        return 2
+    chosen = []
+    for given in options.names:
+        matches = [given] if given in known else [name for name in known if name.startswith(given)]
+        if len(matches) != 1:
+            print(f"benchmarks: name must be one of {', '.join(known)}, got {given}.", file=sys.stderr)
+            return 2
+        chosen += matches
     if options.list:
         for name, module in known.items():
             print(f"{name}: {(module.__doc__ or '').strip().splitlines()[0]}")
         return 0
     failed = 0
-    for name in options.names or known:
+    for name in chosen or known:
         print(f"{name} ...", flush=True)
         try:
             section = known[name].run(quick=options.quick)

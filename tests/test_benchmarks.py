@@ -62,5 +62,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert command.main(["bad", "--quick"]) == 1
     assert command.main(["--list"]) == 0
     assert "one: Measures one." in capsys.readouterr().out
+    assert command.main(["on", "--quick"]) == 0  # the beginning is enough where it leaves no doubt
+    capsys.readouterr()
     assert command.main(["two"]) == 2
     assert capsys.readouterr().err == "benchmarks: name must be one of one, lost, bad, got two.\n"
