@@ -64,6 +64,8 @@ class Vendor(Engine):
 
 def _unsupported(cell: Cell) -> str | None:
     if isinstance(cell, CompositeCell):
+        if not cell.parts:
+            return f"{type(cell).__name__} shows no part that could run as a torch layer."
         return next((reason for part in cell.parts if (reason := _unsupported(part))), None)
     if isinstance(cell, PointwiseCell):
         return None

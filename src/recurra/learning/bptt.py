@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ..core import tree
-from ..core.cell import Cell, Noisy, StochasticCell
+from ..core.cell import Cell, Noisy, StochasticCell, advance, project
 from ..core.checks import sentence
 from ..core.controls import Controls
 from ..core.engine import Engine
 from ..core.loss import Loss, SequenceLoss, weighted_sum
 from ..core.rule import Chunk, Direction, Estimate, LearningRule
 from ..core.tree import Tree
-from ..engines import Auto, unroll
+from ..engines import Auto, Hoisted, unroll
+from ..engines.hoisted import run_structure
+from ..engines.loop import scan
 from ..engines.unroll import Drawn, draw
 
 
@@ -108,6 +110,36 @@ class BPTT(LearningRule[BPTTCarry]):
         return BPTTCarry(generator.get_state()), estimate
 
 
+_SHORT = 4
+
+
+@dataclass(frozen=True)
+class _Cutting(Engine):
+    """Runs as `Hoisted` does, and cuts the history of the state after every ``every`` steps.
+
+    The values are those of every engine; the gradient is the sum of the stretches' own. One run and one backward pass
+    take the place of T / every of each.
+    """
+
+    every: int
+
+    def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
+        """See `Engine.run`."""
+        done = run_structure(self, cell, xs, state, controls)
+        if done is not None:
+            return done
+        num_done = 0
+
+        def step(x: Tree, s: Tree) -> tuple[Tree, Tree]:
+            nonlocal num_done
+            num_done += 1
+            y, new = advance(cell, x, s)
+            return y, tree.detach(new) if num_done % self.every == 0 else new
+
+        first_x = None if controls.reset is None else tree.at(xs, 0)
+        return scan(cell, step, project(cell, xs), state, controls, first_x)
+
+
 class Past(NamedTuple):
     """The steps that a truncated gradient still reaches: their inputs, their controls, and the state before them."""
 
@@ -145,7 +177,8 @@ class TruncatedBPTT(LearningRule[TruncatedBPTTCarry]):
     Source:
         Williams & Peng 1990, Neural Computation 2(4):490-501, BPTT(h; h') with h = k2, h' = k1 (from memory)
     Cost:
-        k2 / k1 forward and backward passes.
+        k2 / k1 forward and backward passes. Short stretches with k2 = k1 (Elman's copied-back context is k1 = k2 = 1) take
+        one pass together, by a run that cuts the state's history as it goes.
     Example:
         >>> from recurra.cells import ElmanCell
         >>> from recurra.core import MeanSquaredError
@@ -198,12 +231,23 @@ class TruncatedBPTT(LearningRule[TruncatedBPTTCarry]):
             raise ValueError(sentence("TruncatedBPTT", "lengths", "None where k2 > k1", "lengths", "Set k2 = k1."))
         generator = _generator(carry.rng)
         state, past = carry.state, carry.past
+        if k1 <= _SHORT and k1 < num_steps and not reach and past is None and self._may_cut(cell, chunk):
+            whole = TruncatedBPTT(engine=_Cutting(k1))
+            state, past, estimate = whole._stretch(cell, state, None, chunk, loss, 0, generator)
+            return TruncatedBPTTCarry(state, past, carry.rng), estimate
         total: list[Estimate] = []
         for a in range(0, num_steps, k1):
             part = _window(chunk, a, min(a + k1, num_steps))
             state, past, estimate = self._stretch(cell, state, past, part, loss, reach, generator)
             total.append(estimate)
         return TruncatedBPTTCarry(state, past, generator.get_state()), _add(total)
+
+    def _may_cut(self, cell: Cell, chunk: Chunk) -> bool:
+        """May all stretches be one run? Not with an engine asked for, nor where each stretch draws random numbers."""
+        if not isinstance(self.engine, Auto | Hoisted):
+            return False
+        drawn = draw(cell, tree.window(chunk.xs, 0, 1), torch.Generator())
+        return drawn.noise is None and not drawn.weights
 
     def _stretch(
         self,
