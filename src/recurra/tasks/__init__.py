@@ -1,1 +1,1 @@
-"""To be filled."""
+"""Generated data whose optimum is known. Every task takes a generator."""
