@@ -174,9 +174,9 @@ def versions() -> dict[str, str]:
 
 HEAD = """# Results
 
-Written by `recurra reproduce --all --out results --page RESULTS.md`. One section per experiment: the published number, the bar that
-ours must reach, ours. A *control* is a run that must fail where theory says so; its bar describes the failure. "How sure" says where
-the published number comes from.
+Written by `recurra reproduce --all --out results --page RESULTS.md`. One section per experiment: the published number, the
+bar that ours must reach, ours. A *control* is a run that must fail where theory says so; its bar describes the failure. "How
+sure" says where the published number comes from.
 """
 
 
