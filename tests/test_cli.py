@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from typer.testing import CliRunner
 
 from recurra.cli import demo, edge, reading, screen, show
 from recurra.cli.main import app
+from recurra.core import catalog
 from recurra.core.catalog import FAMILIES, members
+from recurra.core.experiment import Claim, Experiment
+from recurra.experiments import run as experiments_run
 
 TEXT = "to be or not to be, that is the question:\n" * 20
 QUICK = ["--updates", "3", "--hidden-size", "8", "--embedding-size", "4", "--num-steps", "16", "--precision", "float32"]
@@ -151,6 +155,14 @@ def test_a_model_is_not_overwritten_by_accident(trained: tuple[Path, Path, str],
     assert "which holds other files" in said
     said = run("train", str(file), "--out", str(file), *QUICK, code=2)
     assert said.startswith(f"recurra: --out must be a folder, got {file}, a file.")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    with pytest.raises(ValueError, match=r"--out must be a folder that can be written, got .*new"):
+        reading.check_free(tmp_path / "some" / "new", overwrite=False)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +362,64 @@ def test_check_of_a_cell_of_ones_own(tmp_path: Path) -> None:
         "        self.seen = batch_size\n        return super().initial_state(batch_size + 1)\n"
     )
     assert "BROKEN" in run("check", f"{file}:Mine", code=1)
+
+
+def _fake_experiment(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """One experiment in the place of the real ones: its claim is met by a value of at most 0.5."""
+
+    @dataclass(frozen=True)
+    class Elman1990Coin(Experiment):
+        """Guesses a coin."""
+
+        id = "elman-1990-coin"
+        source = "Elman 1990"
+        claims = (Claim("error", 0.5, "lower", "about 0.5", "figure 3"),)
+        num_throws: int = 10
+
+        def run(self, log: Any) -> dict[str, float]:
+            log("throwing", 0.5)
+            return {"error": value}
+
+        @classmethod
+        def smoke(cls) -> Any:
+            return cls(1)
+
+    everyone = catalog.members
+
+    def members_and_the_fake(family: str) -> dict[str, type]:
+        return {"Elman1990Coin": Elman1990Coin} if family == "experiments" else everyone(family)
+
+    for module in (catalog, experiments_run):
+        monkeypatch.setattr(module, "members", members_and_the_fake)
+
+
+def test_reproduce_prints_the_published_number_beside_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _fake_experiment(monkeypatch, 0.25)
+    said = run("reproduce", "elman-1990-coin", "--out", str(tmp_path / "results"))
+    row = next(line for line in said.splitlines() if "error" in line)
+    assert row.split() == ["error", "about", "0.5", "<=", "0.5", "0.25", "yes"]
+    assert (tmp_path / "results" / "elman-1990-coin.json").is_file()
+    run("reproduce", "--all", "--out", str(tmp_path / "results"), "--page", str(tmp_path / "RESULTS.md"))
+    assert "## elman-1990-coin" in (tmp_path / "RESULTS.md").read_text()
+    assert "elman-1990-coin" in run("reproduce")
+    assert "elman-1990-coin" in run("list", "experiments")
+    assert "<= 0.5" in run("show", "elman-1990-coin")
+    assert "no evidence" in run("reproduce", "--smoke", "elman-1990-coin")
+
+
+def test_a_missed_bar_is_exit_code_1_but_not_in_a_small_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_experiment(monkeypatch, 0.75)
+    assert " NO" in run("reproduce", "elman-1990-coin", code=1)
+    assert " NO" not in run("reproduce", "elman-1990-coin", "--smoke")
+
+
+def test_reproduce_without_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_experiment(monkeypatch, 0.25)
+    assert run("reproduce", "elman-1990-coins", code=2) == (
+        "catalog: name must be one of the experiments, got 'elman-1990-coins'. Did you mean Elman1990Coin?\n"
+    )
+    assert run("reproduce", "x", "--all", code=2).startswith("recurra: --all must be given without names")
+    assert run("reproduce", "x", "--page", "p", code=2).startswith("recurra: --page must be given together with --out")
 
 
 # --- the edge ---

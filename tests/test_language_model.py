@@ -18,9 +18,10 @@ from recurra.core.cell import Cell
 from recurra.core.rule import LearningRule
 from recurra.core.spec import Leaf
 from recurra.engines import Auto, Loop
-from recurra.estimators import LanguageModel, NGramModel, TrainingProgress
+from recurra.estimators import LanguageModel, NGramModel, TrainingProgress, language_model
 from recurra.estimators.language_model import stream_loss
 from recurra.estimators.named import named
+from recurra.training import TokenStream
 from recurra.training.files import write_atomically
 
 TEXT = "to be or not to be, that is the question:\n" * 12
@@ -116,6 +117,28 @@ def test_a_budget_becomes_a_number_of_updates_once() -> None:
     assert any("too small" in note for note in tiny.plan_["notes"])
 
 
+def test_a_machine_that_becomes_slower_makes_fewer_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, rates, text = [0.0], [], TEXT * 10
+    monkeypatch.setattr(language_model._Run, "elapsed", lambda run: lost[0])
+    monkeypatch.setattr(language_model._Run, "seconds_per_update", lambda run, precision: 0.1)
+
+    def lose_time(progress: TrainingProgress) -> None:
+        lost[0] = 3600.0 if progress.update >= 30 else 0.0
+        rates.append(progress.lr)
+
+    options = {"num_updates": None, "budget_minutes": 1.0, "batch_size": 4, "warmup_updates": 0}
+    model = small(**options).fit(text, on_progress=lose_time)
+    assert model.record_["updates_made"] == model.plan_["num_updates"] == 51  # seen at 50, the next is the last
+    assert model.record_["stopped"] == ""
+    assert any("became slower" in note for note in model.plan_["notes"])
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0
+    assert [row["update"] for row in model.history_][-1] == 51
+    lost[0] = 0.0
+    model = small(**options).fit(text, on_progress=lambda p: p.update == 80)
+    assert not model.plan_["notes"]
+
+
 def test_epochs_and_the_small_batch_of_a_small_text() -> None:
     model = small(num_updates=None, num_epochs=2).fit(TEXT)
     assert model.plan_["batch_size"] == 1
@@ -162,6 +185,20 @@ def test_ctrl_c_leaves_a_model_that_works(tmp_path: Path) -> None:
     assert model.record_["stopped"] == "interrupted"
     model.save(tmp_path)
     assert LanguageModel.load(tmp_path).record_["updates_made"] == 2
+
+
+def test_restarts_teach_to_start_anywhere() -> None:
+    text = "".join(f"{i % 7}" * 5 for i in range(300))
+    stream = TokenStream(torch.arange(1000) % 10, 4, 5)
+    chunks = list(language_model._Restarts(stream, 0.3, 0))
+    begun = torch.stack([c.controls.reset[0] if c.controls.reset is not None else torch.zeros(4) > 0 for c in chunks])
+    assert begun[0].all()
+    assert 0.2 < begun[1:].float().mean() < 0.4
+    assert not any(c.controls.reset[1:].any() for c in chunks if c.controls.reset is not None)
+    assert all(torch.equal(a.xs, b.xs) for a, b in zip(chunks, stream))
+    assert small(restart=0.5, num_updates=20).fit(text).evaluate(text) != small(restart=0.0, num_updates=20).fit(
+        text
+    ).evaluate(text)
 
 
 def test_the_average_of_the_weights_is_what_remains() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import os
 import re
 from pathlib import Path
 
@@ -74,8 +75,11 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """Raise unless a model may be saved in ``folder``: new, empty, or an older model that may go.
 
     Raises:
-        ValueError: something else is there.
+        ValueError: something else is there, or nothing may be written there.
     """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if nearest.is_dir() and not os.access(nearest, os.W_OK):
+        raise ValueError(sentence("recurra", "--out", "a folder that can be written", str(folder)))
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -79,7 +79,7 @@ class TrainingScreen:
             disable=not screen.is_terminal,
             expand=True,
         )
-        self.lines = 0
+        self.lines = self.num_notes = 0
 
     def __enter__(self) -> Self:
         self.task = self.bar.add_task("Timing a few updates", total=None, news="")
@@ -95,6 +95,7 @@ class TrainingScreen:
         """Show an update."""
         if progress.update == 0:
             facts(self.screen, model_facts(self.model))
+            self.num_notes = len(self.model.plan_["notes"])
             self.screen.print()
         if progress.validation is not None or (progress.sample is not None and progress.update):
             self._line(progress)

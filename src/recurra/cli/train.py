@@ -140,7 +140,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     model.save(folder)
     record = model.record_
-    rows = []
+    rows = [("Note", note) for note in record["plan"]["notes"][shown.num_notes :]]
     if record["stopped"]:
         rows.append(("Stopped", f"after {record['updates_made']:,} updates: {record['stopped']}"))
     if held_out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import csv
@@ -28,6 +29,7 @@ from ..cells.embedding import EmbeddingCell
 from ..core.cell import Cell
 from ..core.checks import check_choice, check_positive, check_probability, sentence
 from ..core.controls import Controls
+from ..core.draws import happens
 from ..core.engine import Engine
 from ..core.loss import CrossEntropy, Loss, SequenceLoss
 from ..core.rule import Chunk, Estimate, LearningRule
@@ -103,8 +105,11 @@ class LanguageModel(Estimator):
         variational: draw each dropout mask once per chunk instead of at every step.
         batch_size: B, parallel streams; fewer for a small text, so that a pass has at least 32 updates.
         num_steps: T, characters per chunk.
+        restart: probability, for each chunk and stream, that the state is forgotten. Without it the model only ever starts at
+            the beginning of a stream and may go astray for thousands of characters where it starts anywhere else.
         num_epochs: passes over the text (10 where nothing else is given).
-        budget_minutes: the time for everything `fit` does; turned once, by timing a few updates, into a number of updates.
+        budget_minutes: the time for everything `fit` does; turned, by timing a few updates, into a number of updates. Fewer
+            are made, with the learning rate's decay to match, where the machine then becomes slower.
         num_updates: the number of updates itself.
         max_epochs: a time budget is not spent on more passes than this.
         lr: largest learning rate.
@@ -154,6 +159,7 @@ class LanguageModel(Estimator):
         variational: bool = False,
         batch_size: int = 64,
         num_steps: int = 128,
+        restart: float = 0.02,
         num_epochs: int | None = None,
         budget_minutes: float | None = None,
         num_updates: int | None = None,
@@ -185,6 +191,7 @@ class LanguageModel(Estimator):
         self.variational = variational
         self.batch_size = batch_size
         self.num_steps = num_steps
+        self.restart = restart
         self.num_epochs = num_epochs
         self.budget_minutes = budget_minutes
         self.num_updates = num_updates
@@ -412,6 +419,7 @@ class LanguageModel(Estimator):
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             weight_drop=self.weight_drop,
+            restart=self.restart,
             weight_average=self.weight_average,
             beta2=self.beta2,
         )
@@ -518,7 +526,9 @@ class _Run:
             {n: p.detach().clone() for n, p in self.cell.named_parameters()} if model.weight_average else None
         )
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
-        self.num_done = 0
+        self.num_done = self.num_stops = 0
+        self.anchor = (0, 0.0)  # updates made and part done when the plan was last changed
+        self.durations: collections.deque[float] = collections.deque(maxlen=50)
         self.recent: list[float] = []
         self.training_seconds = 0.0
         self.stopped = ""
@@ -559,9 +569,8 @@ class _Run:
         )
         plan["num_validations"] = model.num_validations
         plan["num_updates"] = self.count_updates(seconds)
-        self.num_updates = int(plan["num_updates"])
-        portions = plan["num_validations"] = min(plan["num_validations"], self.num_updates)
-        self.stops = {round(self.num_updates * k / portions) for k in range(1, portions + 1)}
+        self.num_updates = self.num_planned = int(plan["num_updates"])
+        plan["num_validations"] = min(plan["num_validations"], self.num_updates)
         self.warm_up = min(model.warmup_updates, self.num_updates // 10)
 
     def note(self, text: str) -> None:
@@ -664,9 +673,28 @@ class _Run:
 
     def factor(self, num_done: int) -> float:
         """The learning rate's factor after so many updates."""
-        part = min(1.0, num_done / self.num_updates)
+        part = self.part(num_done)
         decay = {"linear": 1 - part, "cosine": 0.5 * (1 + math.cos(math.pi * part)), "constant": 1.0}
         return min(1.0, (num_done + 1) / (self.warm_up + 1)) * decay[self.model.lr_decay]
+
+    def part(self, num_done: int) -> float:
+        """Which part of the run is over after so many updates."""
+        begun, before = self.anchor
+        if num_done >= self.num_updates:
+            return 1.0
+        return before + (1 - before) * (num_done - begun) / (self.num_updates - begun)
+
+    def replan(self) -> None:
+        """Make fewer updates where the time would not do (or again more, up to what was planned)."""
+        assert self.model.budget_minutes is not None
+        stops_left = self.plan["num_validations"] - self.num_stops
+        aside = self.exact_seconds + stops_left * (self.validation_seconds + self.sample_seconds)
+        left = 60 * self.model.budget_minutes - self.elapsed() - aside
+        affordable = max(1, int(left / statistics.median(self.durations)))
+        num = min(self.num_planned, self.num_done + affordable)
+        if abs(num - self.num_updates) > 0.1 * (self.num_updates - self.num_done):
+            self.anchor = self.num_done, self.part(self.num_done)
+            self.num_updates = self.plan["num_updates"] = num
 
     def train(self) -> None:
         """All updates."""
@@ -676,7 +704,7 @@ class _Run:
         self.last_time = time.perf_counter()
         fit(
             self.cell,
-            self.stream,
+            _Restarts(self.stream, self.model.restart, self.model.seed),
             CrossEntropy(),
             self.optimizer,
             rule=self.rule(self.plan["precision"]),
@@ -692,9 +720,14 @@ class _Run:
         self.num_done = progress.num_steps
         self.recent.append(progress.loss)
         self.update_average()
-        self.training_seconds += time.perf_counter() - self.last_time
+        self.durations.append(time.perf_counter() - self.last_time)
+        self.training_seconds += self.durations[-1]
+        if self.model.budget_minutes is not None and self.num_done % 25 == 0 and self.num_done < self.num_updates:
+            self.replan()
         validation = sample = None
-        if self.num_done in self.stops:
+        num_stops = int(self.part(self.num_done) * self.plan["num_validations"] + 1e-9)
+        is_stop, self.num_stops = num_stops > self.num_stops, num_stops
+        if is_stop:
             with self.averaged():
                 before = time.perf_counter()
                 if self.validation is not None:
@@ -704,30 +737,36 @@ class _Run:
                 before = time.perf_counter()
                 sample = self.sample()
                 self.sample_seconds = time.perf_counter() - before
+            measured = "" if validation is None else validation
+            rate = self.model.lr * self.factor(self.num_done)
+            epoch, seconds = round(self.num_done / len(self.stream), 3), round(self.elapsed(), 2)
+            row = (self.num_done, epoch, seconds, rate, statistics.fmean(self.recent), measured)
+            self.history.append(dict(zip(METRIC_FIELDS, row)))
         stop = self.tell(validation, sample)
-        if validation is not None or sample is not None:
+        if is_stop:
             self.recent = []
         self.last_time = time.perf_counter()
-        return stop
+        return stop or self.num_done >= self.num_updates
 
     def tell(self, validation: float | None, sample: str | None) -> bool:
-        """Write the history and report; True to stop."""
-        seconds = self.elapsed()
-        rate = self.model.lr * self.factor(self.num_done)
-        loss = statistics.fmean(self.recent) if self.recent else math.nan
-        epoch = self.num_done / len(self.stream)
+        """Report; True to stop."""
         if sample is not None:
             self.samples.append({"update": self.num_done, "text": sample})
-        if self.num_done in self.stops:
-            measured = "" if validation is None else validation
-            row = (self.num_done, round(epoch, 3), round(seconds, 2), rate, loss, measured)
-            self.history.append(dict(zip(METRIC_FIELDS, row)))
         per_update = self.training_seconds / self.num_done if self.num_done else self.plan["seconds_per_update"] or 0.0
+        stops_left = self.plan["num_validations"] - self.num_stops
         left = (self.num_updates - self.num_done) * per_update + self.exact_seconds
-        left += sum(stop > self.num_done for stop in self.stops) * (self.validation_seconds + self.sample_seconds)
-        speed = self.num_chars / len(self.stream) / per_update if per_update else 0.0
+        left += stops_left * (self.validation_seconds + self.sample_seconds)
         news = TrainingProgress(
-            self.num_done, self.num_updates, epoch, loss, rate, seconds, left, speed, validation, sample
+            update=self.num_done,
+            num_updates=self.num_updates,
+            epoch=self.num_done / len(self.stream),
+            loss=statistics.fmean(self.recent) if self.recent else math.nan,
+            lr=self.model.lr * self.factor(self.num_done),
+            seconds=self.elapsed(),
+            seconds_left=left,
+            chars_per_second=self.num_chars / len(self.stream) / per_update if per_update else 0.0,
+            validation=validation,
+            sample=sample,
         )
         if self.on_progress(news):
             self.stopped = "asked to stop"
@@ -792,6 +831,9 @@ class _Run:
         elif self.average is not None:
             _put(self.cell, self.average)
         self.cell.eval()
+        if self.num_done and self.plan["num_updates"] < self.num_planned:
+            made, wanted = self.plan["num_updates"], self.num_planned
+            self.note(f"The machine became slower: {made:,} updates instead of {wanted:,}, to end in time.")
         return {
             "plan": self.plan,
             "updates_made": self.num_done,
@@ -800,6 +842,24 @@ class _Run:
             "stopped": self.stopped or ("" if self.num_done == self.plan.get("num_updates") else "interrupted"),
             "seconds": round(self.elapsed(), 1),
         }
+
+
+class _Restarts:
+    """The chunks of a stream, whose rows now and then start from the initial state."""
+
+    def __init__(self, stream: TokenStream, p: float, seed: int) -> None:
+        self.stream, self.p = stream, p
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for chunk in self.stream:
+            rows = happens((chunk.xs.shape[1],), self.p, self.generator, chunk.xs.device)
+            if self.p and chunk.controls.reset is None and bool(rows.any()):
+                reset = torch.zeros_like(chunk.xs, dtype=torch.bool)
+                reset[0] = rows
+                yield chunk._replace(controls=Controls(reset=reset))
+            else:
+                yield chunk
 
 
 @dataclass(frozen=True)
