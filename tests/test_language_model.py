@@ -18,9 +18,9 @@ from recurra.core.cell import Cell
 from recurra.core.rule import LearningRule
 from recurra.core.spec import Leaf
 from recurra.engines import Auto, Loop
-from recurra.estimators import LanguageModel, NGramModel, TrainingProgress, language_model
-from recurra.estimators.language_model import stream_loss
+from recurra.estimators import LanguageModel, NGramModel, TrainingProgress, training_run
 from recurra.estimators.named import named
+from recurra.estimators.training_run import stream_loss
 from recurra.training import TokenStream
 from recurra.training.files import write_atomically
 
@@ -119,8 +119,8 @@ def test_a_budget_becomes_a_number_of_updates_once() -> None:
 
 def test_a_machine_that_becomes_slower_makes_fewer_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     lost, rates, text = [0.0], [], TEXT * 10
-    monkeypatch.setattr(language_model._Run, "elapsed", lambda run: lost[0])
-    monkeypatch.setattr(language_model._Run, "seconds_per_update", lambda run, precision: 0.1)
+    monkeypatch.setattr(training_run.TrainingRun, "elapsed", lambda run: lost[0])
+    monkeypatch.setattr(training_run.TrainingRun, "seconds_per_update", lambda run, precision: 0.1)
 
     def lose_time(progress: TrainingProgress) -> None:
         lost[0] = 3600.0 if progress.update >= 30 else 0.0
@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_a_model_that_works(tmp_path: Path) -> None:
 def test_restarts_teach_to_start_anywhere() -> None:
     text = "".join(f"{i % 7}" * 5 for i in range(300))
     stream = TokenStream(torch.arange(1000) % 10, 4, 5)
-    chunks = list(language_model._Restarts(stream, 0.3, 0))
+    chunks = list(training_run.Restarts(stream, 0.3, 0))
     begun = torch.stack([c.controls.reset[0] if c.controls.reset is not None else torch.zeros(4) > 0 for c in chunks])
     assert begun[0].all()
     assert 0.2 < begun[1:].float().mean() < 0.4

@@ -1,6 +1,7 @@
 """What a practitioner uses: plain arguments, ``fit``, and a model in a folder."""
 
-from .language_model import LanguageModel, TrainingProgress
+from .language_model import LanguageModel
 from .ngram import NGramModel
+from .training_run import TrainingProgress
 
 __all__ = ["LanguageModel", "NGramModel", "TrainingProgress"]
