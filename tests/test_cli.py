@@ -407,9 +407,11 @@ def test_reproduce_prints_the_published_number_beside_ours(monkeypatch: pytest.M
     assert "no evidence" in run("reproduce", "--smoke", "elman-1990-coin")
 
 
-def test_a_missed_bar_is_exit_code_1_but_not_in_a_small_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_bar_is_exit_code_1_but_not_in_a_small_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     _fake_experiment(monkeypatch, 0.75)
-    assert " NO" in run("reproduce", "elman-1990-coin", code=1)
+    assert " NO" in run("reproduce", "elman-1990-coin", "--out", str(tmp_path), code=1)
     assert " NO" not in run("reproduce", "elman-1990-coin", "--smoke")
 
 

@@ -24,7 +24,9 @@ def reproduce(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A small setting that ends in seconds and proves nothing.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for numbers and pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for numbers and pictures.", show_default="results; none for --smoke")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with all results in the --out folder.")] = None,
 ) -> None:
     """Run published experiments and print the published numbers beside ours. Exit code 1 if ours miss a bar."""
@@ -36,6 +38,8 @@ def reproduce(
     from .listing import list_members
     from .screen import console
 
+    if out is None and not smoke and page is None:
+        out = Path("results")
     chosen = list(run.catalog()) if everything else list(experiment or [])
     if not chosen and page is None:
         list_members("experiments")
@@ -62,6 +66,8 @@ def reproduce(
             on_progress=lambda name, what, part: bar.update(task, description=name, completed=part, news=what),
             on_done=lambda outcome: show_outcome(screen, outcome),
         )
+    if out is not None and outcomes:
+        screen.print(f"Numbers and pictures are in {out}")
     if page is not None and out is not None:
         from ..training.files import write_atomically
 

@@ -80,6 +80,7 @@ class TrainingScreen:
             expand=True,
         )
         self.lines = self.num_notes = 0
+        self.past_middle = False
 
     def __enter__(self) -> Self:
         self.task = self.bar.add_task("Timing a few updates", total=None, news="")
@@ -107,8 +108,8 @@ class TrainingScreen:
         self.bar.update(
             self.task,
             description="Measuring" if done else f"update {progress.update:,} of {progress.num_updates:,}",
-            total=None if done else progress.num_updates,
-            completed=progress.update,
+            total=None if done else 1.0,
+            completed=progress.part,
             news="" if done else news,
         )
 
@@ -118,16 +119,15 @@ class TrainingScreen:
         self.lines += 1
         valid = "-" if progress.validation is None else f"{progress.validation:.4f}"
         self.screen.print(
-            f"{progress.update / progress.num_updates:8.0%} {progress.update:8,} {progress.epoch:8.1f}"
+            f"{progress.part:8.0%} {progress.update:8,} {progress.epoch:8.1f}"
             f" {progress.loss:11.4f} {valid:>12} {clock(progress.seconds):>8} {clock(progress.seconds_left):>8}"
         )
 
     def _wanted(self, progress: TrainingProgress) -> bool:
         """At the beginning, early, in the middle and at the end."""
-        if progress.update in (0, progress.num_updates):
-            return True
-        part = progress.update / progress.num_updates
-        return self.lines == 1 or (part >= 0.5 and part - 1 / self.model.plan_["num_validations"] < 0.5)
+        middle = progress.part >= 0.5 and not self.past_middle
+        self.past_middle = self.past_middle or middle
+        return progress.part in (0.0, 1.0) or self.lines == 1 or middle
 
     def _sample(self, progress: TrainingProgress) -> None:
         show_sample(self.screen, f"what it writes after {progress.update:,} updates", progress.sample or "")

@@ -41,7 +41,8 @@ class TrainingProgress(NamedTuple):
 
     Args:
         update: updates made.
-        num_updates: updates planned.
+        num_updates: updates planned now (a time budget may change it on the way).
+        part: of the run that is over, 0 to 1.
         epoch: passes over the text so far, with the begun one as a fraction.
         loss: mean training loss in nats per character since the last validation.
         lr: learning rate of the next update.
@@ -54,6 +55,7 @@ class TrainingProgress(NamedTuple):
 
     update: int
     num_updates: int
+    part: float
     epoch: float
     loss: float
     lr: float
@@ -110,7 +112,6 @@ class TrainingRun:
         self.anchor = (0, 0.0)  # updates made and part done when the plan was last changed
         self.durations: collections.deque[float] = collections.deque(maxlen=50)
         self.recent: list[float] = []
-        self.training_seconds = 0.0
         self.stopped = ""
 
     def _stream(self, tokens: Tensor) -> TokenStream:
@@ -272,7 +273,7 @@ class TrainingRun:
         left = 60 * self.model.budget_minutes - self.elapsed() - aside
         affordable = max(1, int(left / statistics.median(self.durations)))
         num = min(self.num_planned, self.num_done + affordable)
-        if abs(num - self.num_updates) > 0.1 * (self.num_updates - self.num_done):
+        if abs(num - self.num_updates) > 0.15 * (self.num_updates - self.num_done):
             self.anchor = self.num_done, self.part(self.num_done)
             self.num_updates = self.plan["num_updates"] = num
 
@@ -301,7 +302,6 @@ class TrainingRun:
         self.recent.append(progress.loss)
         self.update_average()
         self.durations.append(time.perf_counter() - self.last_time)
-        self.training_seconds += self.durations[-1]
         if self.model.budget_minutes is not None and self.num_done % 25 == 0 and self.num_done < self.num_updates:
             self.replan()
         validation = sample = None
@@ -332,13 +332,14 @@ class TrainingRun:
         """Report; True to stop."""
         if sample is not None:
             self.samples.append({"update": self.num_done, "text": sample})
-        per_update = self.training_seconds / self.num_done if self.num_done else self.plan["seconds_per_update"] or 0.0
+        per_update = statistics.median(self.durations) if self.durations else self.plan["seconds_per_update"] or 0.0
         stops_left = self.plan["num_validations"] - self.num_stops
         left = (self.num_updates - self.num_done) * per_update + self.exact_seconds
         left += stops_left * (self.validation_seconds + self.sample_seconds)
         news = TrainingProgress(
             update=self.num_done,
             num_updates=self.num_updates,
+            part=self.part(self.num_done),
             epoch=self.num_done / len(self.stream),
             loss=statistics.fmean(self.recent) if self.recent else math.nan,
             lr=self.model.lr * self.factor(self.num_done),
