@@ -67,7 +67,7 @@ class TrainingProgress(NamedTuple):
 
 
 def put_weights(cell: Cell, weights: dict[str, Tensor]) -> None:
-    """Copy weights by name into a cell's parameters."""
+    """Copy ``weights``, by name, into a cell's parameters and buffers."""
     with torch.no_grad():
         for name, p in cell.named_parameters():
             p.copy_(weights[name])
