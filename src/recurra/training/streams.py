@@ -37,6 +37,7 @@ class TokenStream:
     tokens: Tensor
     batch_size: int
     num_steps: int
+    carries = True
 
     def __post_init__(self) -> None:
         check_positive("TokenStream", batch_size=self.batch_size, num_steps=self.num_steps)
@@ -54,6 +55,10 @@ class TokenStream:
         return -(-self.row_length // self.num_steps)
 
     def __iter__(self) -> Iterator[Chunk]:
+        return self.epoch(0)
+
+    def epoch(self, index: int) -> Iterator[Chunk]:
+        """The chunks from the beginning to the end; all epochs are alike."""
         length = self.row_length
         used = self.tokens[: length * self.batch_size]
         following = self.tokens[1 : length * self.batch_size + 1]
