@@ -1,0 +1,169 @@
+"""The page of a classifier and of a regressor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .page import Page
+from .parts import OTHER, OURS, cost, curves, facts, next_steps, plain
+
+
+def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
+    """The page.
+
+    Args:
+        config: what stands in ``config.json``.
+        found: what stands in ``evaluation.json``.
+    """
+    arguments, record = config["arguments"], config["record"]
+    metrics = found.get("metrics") or {}
+    page = Page(f"{found['what']} of {found['file']}", f"{arguments['cell']}, made with Recurra")
+    shown = {
+        "accuracy": ("accuracy, held out", "{:.1%}"),
+        "balanced_accuracy": ("balanced accuracy", "{:.1%}"),
+        "log_loss": ("log loss, nats", "{:.3f}"),
+        "calibration_error": ("calibration error", "{:.3f}"),
+        "r2": ("R2, held out", "{:.3f}"),
+        "rmse": ("RMSE", "{:.4g}"),
+        "mae": ("MAE", "{:.4g}"),
+    }
+    cards = [(form.format(metrics[k]), name) for k, (name, form) in shown.items() if metrics.get(k) is not None]
+    page.cards([*cards, (f"{found['num_parameters']:,}", "parameters")])
+    page.section("The data")
+    facts(page, found["facts"])
+    if found.get("counts"):
+        page.figure(
+            lambda figure: _draw_counts(figure, found["counts"]), "How often each class occurs", size=(9.0, 2.4)
+        )
+    series = [e for e in found.get("examples", []) if "series" in e]
+    if series:
+        page.figure(lambda figure: _draw_examples(figure, series), "One sequence of each class", size=(9.0, 3.0))
+    texts = [[e["label"], e["text"]] for e in found.get("examples", []) if "text" in e]
+    if texts:
+        page.table(["class", "an example"], texts)
+    curves(page, record.get("history", []), "nats" if "accuracy" in metrics else "")
+    if found.get("baselines"):
+        page.section("Beside other methods")
+        keys = [k for k in shown if k in metrics and any(k in b for b in found["baselines"])]
+        rows: list[list[Any]] = [[b["name"], *(b.get(k) for k in keys)] for b in found["baselines"]]
+        rows.append([f"{arguments['cell']} (ours)", *(metrics[k] for k in keys)])
+        page.table(["method", *(shown[k][0] for k in keys)], rows, ours=len(rows) - 1)
+        page.text(found.get("evaluated", ""))
+    if found.get("confusion"):
+        page.section("Which classes it mixes up")
+        page.figure(
+            lambda figure: _draw_confusion(figure, found["classes"], found["confusion"]),
+            "Rows are true, columns predicted",
+            size=(6.0, 5.0),
+        )
+        columns = ["class", "precision", "recall", "F1", "held out"]
+        page.table(
+            columns, [[p["class"], p["precision"], p["recall"], p["f1"], p["count"]] for p in found["per_class"]]
+        )
+    if found.get("reliability"):
+        page.section("Can its probabilities be trusted?")
+        page.figure(
+            lambda figure: _draw_reliability(figure, found["reliability"]),
+            "On the line, 80 % sure means right in 80 % of the cases",
+            size=(5.0, 4.0),
+        )
+    if found.get("scatter"):
+        page.section("Predicted and true")
+        page.figure(
+            lambda figure: _draw_scatter(figure, found["scatter"]),
+            "On the line, the prediction is right",
+            size=(5.0, 4.0),
+        )
+    if found.get("worst"):
+        page.section("Where it fails")
+        page.text("The held-out sequences that it got most wrong:")
+        rows = [[w["name"], w["true"], w["predicted"], w.get("sure"), w.get("text")] for w in found["worst"]]
+        columns = ["which", "true", "predicted", "how sure", "text"]
+        keep = [i for i in range(5) if any(row[i] is not None for row in rows)]
+        page.table([columns[i] for i in keep], [[row[i] for i in keep] for row in rows])
+        drawn = [
+            {"label": f"{w['true']} taken for {w['predicted']}", "series": w["series"]}
+            for w in found["worst"]
+            if "series" in w
+        ]
+        if drawn:
+            page.figure(lambda figure: _draw_examples(figure, drawn), "", size=(9.0, 3.0))
+    cost(page, config, found)
+    name = "SequenceRegressor" if "r2" in metrics else "SequenceClassifier"
+    next_steps(
+        page,
+        [
+            f"recurra predict {found['folder']} new-file --out predictions.csv",
+            f"recurra evaluate {found['folder']} other-file",
+        ],
+        f"from recurra import {name}\n\nmodel = {name}.load({found['folder']!r})\n"
+        "model.predict(sequences)  # a list of (T, D) arrays, or of texts",
+    )
+    return page
+
+
+def _draw_counts(figure: Any, counts: Sequence[Sequence[Any]]) -> None:
+    axis = figure.subplots()
+    names = [plain(str(name)) for name, _ in counts]
+    axis.bar(range(len(names)), [n for _, n in counts], color=OURS)
+    axis.set_xticks(range(len(names)), names, rotation=30 if len(names) > 8 else 0)
+    axis.set(ylabel="sequences")
+
+
+def _draw_examples(figure: Any, examples: Sequence[Mapping[str, Any]]) -> None:
+    examples = examples[:8]
+    axes = figure.subplots(-(-len(examples) // 4), min(4, len(examples)), squeeze=False)
+    for axis, example in zip(axes.flat, examples):
+        for channel in example["series"][:6]:
+            axis.plot([float("nan") if v is None else v for v in channel], lw=1.0)
+        axis.set_title(plain(str(example["label"])), fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in list(axes.flat)[len(examples) :]:
+        axis.set_visible(False)
+
+
+def _draw_confusion(figure: Any, classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
+    axis = figure.subplots()
+    shares = [[n / max(1, sum(row)) for n in row] for row in confusion]
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [plain(str(c)) for c in classes]
+    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 5 else 0)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="true")
+    if len(names) <= 20:
+        for i, row in enumerate(confusion):
+            for k, n in enumerate(row):
+                if n:
+                    axis.text(
+                        k,
+                        i,
+                        str(n),
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color="white" if shares[i][k] > 0.5 else "#222",
+                    )
+
+
+def _draw_reliability(figure: Any, bins: Sequence[Mapping[str, float]]) -> None:
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.7", lw=1)
+    axis.scatter(
+        [b["confidence"] for b in bins],
+        [b["accuracy"] for b in bins],
+        s=[20 + 3 * b["count"] ** 0.5 * 4 for b in bins],
+        color=OURS,
+    )
+    axis.set(xlabel="how sure it is", ylabel="how often it is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    axis.grid(alpha=0.25)
+
+
+def _draw_scatter(figure: Any, pairs: Sequence[Sequence[float]]) -> None:
+    axis = figure.subplots()
+    true, predicted = zip(*pairs)
+    low, high = min(*true, *predicted), max(*true, *predicted)
+    axis.plot([low, high], [low, high], color="0.7", lw=1)
+    axis.scatter(true, predicted, s=12, color=OTHER, alpha=0.6)
+    axis.set(xlabel="true", ylabel="predicted")
+    axis.grid(alpha=0.25)
