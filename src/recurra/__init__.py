@@ -21,12 +21,16 @@ _PLACES = {
     "LanguageModel": "recurra.estimators",
 }
 
+_PACKAGES = ("dropin",)
+
 
 def __getattr__(name: str) -> Any:
     import importlib
 
     if name.startswith("_"):
         raise AttributeError(f"module 'recurra' has no attribute {name!r}")
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
     from .core.catalog import members
@@ -41,4 +45,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .core.catalog import members
 
-    return sorted({*globals(), *_PLACES, *members("cells"), *members("engines"), *members("rules")})
+    return sorted({*globals(), *_PLACES, *_PACKAGES, *members("cells"), *members("engines"), *members("rules")})
