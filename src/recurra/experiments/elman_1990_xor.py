@@ -134,10 +134,10 @@ class Elman1990Xor(Experiment):
     lr: float = 0.02
     weight_range: float = 1.0
     num_starts: int = 4
-    num_starts_small: int = 128
+    num_starts_small: int = 256
     num_updates_small: int = 2500
     lr_small: float = 0.05
-    cuts: tuple[tuple[float, int], ...] = ((0.2, 108), (0.4, 62), (0.6, 42), (0.8, 16), (1.0, 8))
+    cuts: tuple[tuple[float, int], ...] = ((0.2, 216), (0.4, 124), (0.6, 84), (0.8, 32), (1.0, 16))
 
     @classmethod
     def smoke(cls) -> Self:
