@@ -136,7 +136,7 @@ def test_generate_and_evaluate(trained: tuple[Path, Path, str], tmp_path: Path) 
     as_json = json.loads(run("generate", str(folder), "--prompt", "to be", "--length", "30", "--seed", "4", "--json"))
     assert as_json["prompt"] + as_json["text"] + "\n" == first
     metrics = json.loads(run("evaluate", str(folder), str(file), "--json"))
-    assert set(metrics) == {"nats_per_char", "bits_per_char", "perplexity", "num_chars", "num_unknown"}
+    assert set(metrics) > {"nats_per_char", "bits_per_char", "perplexity", "num_chars", "num_unknown"}
     assert f"{metrics['nats_per_char']:.4f} nats per character" in run("evaluate", str(folder), str(file))
     (tmp_path / "other.txt").write_text("to bé or not")
     assert "1 characters (9.09%) were not in the training text" in " ".join(
@@ -214,10 +214,10 @@ def test_a_byte_order_mark_and_windows_lines_are_no_characters(tmp_path: Path) -
         (["--dropout", "1"], "LanguageModel: dropout must be a probability in [0, 1), got 1.0."),
         (
             ["--precision", "float8"],
-            "LanguageModel: precision must be one of 'float32', 'bfloat16', 'auto', got 'float8'.",
+            "LanguageModel: precision must be one of 'float32', 'bfloat16', 'float16', 'auto', got 'float8'.",
         ),
         (["--threads", "0"], "recurra: threads must be at least 1, got 0."),
-        (["--lr", "1e30", "--updates", "9", "--dropout", "0"], "fit: the loss at update "),
+        (["--lr", "1e30", "--updates", "9", "--dropout", "0"], "LanguageModel: the loss at update "),
     ],
 )
 def test_options_that_make_no_sense(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
@@ -9,7 +10,7 @@ import json
 import os
 import pkgutil
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -145,7 +146,7 @@ class Estimator:
             self.network_, data, loss, settings,
             rule=rule, validate=validate, on_progress=on_progress, folder=folder, resume=resume, where=name,
             fingerprint=fingerprint,
-            on_plan=None if folder is None else lambda found: self._write_config(Path(folder), fingerprint, None),
+            on_plan=None if folder is None else lambda found: self._announce(Path(folder), fingerprint),
             **more,
         )  # fmt: skip
         run.plan.update(plan or {})
@@ -182,7 +183,7 @@ class Estimator:
         mine = json.loads(json.dumps(self.get_params()))
         for key, value in mine.items():
             theirs = config["arguments"].get(key, self._defaults()[key])
-            if key != "device" and theirs != value:
+            if key not in ("device", "checkpoint_seconds") and theirs != value:
                 hint = "Resume with the arguments of the run, or choose another folder."
                 raise ValueError(sentence(name, key, f"{theirs!r} as in {path}", repr(value), hint))
         if config["weights_sha256"] is None:
@@ -191,6 +192,8 @@ class Estimator:
             hint = "Resume with the same data, or choose another folder."
             raise ValueError(sentence(name, "data", f"those of the run in {path}", "others", hint))
         self._load(path, config)
+        if is_first_process():
+            remove_checkpoints(path)
         return True
 
     def _finish_folder(self, folder: str | os.PathLike[str] | None) -> None:
@@ -216,19 +219,19 @@ class Estimator:
         self._check_fitted()
         path = Path(folder)
         weights = save({name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()})
-        try:
+        with _in_a_sentence(type(self).__name__, path):
             write_atomically(path / WEIGHTS, weights)
-            write_atomically(path / METRICS, table(self.history_))
+            if self.history_:
+                write_atomically(path / METRICS, table(self.history_))
             for name, text in self._more_files().items():
                 write_atomically(path / name, text)
             # Last: a folder with a configuration is a whole one.
             self._write_config(path, getattr(self, "_fingerprint", ""), hashlib.sha256(weights).hexdigest())
-        except OSError as error:
-            name = type(self).__name__
-            reason = error.strerror or str(error)
-            raise type(error)(
-                f"{name}: the folder {path} cannot be written: {reason}. Nothing in it was half written."
-            ) from None
+
+    def _announce(self, folder: Path, fingerprint: str) -> None:
+        """The configuration of a training that is not finished, with its plan."""
+        with _in_a_sentence(type(self).__name__, folder):
+            self._write_config(folder, fingerprint, None)
 
     def _write_config(self, folder: Path, fingerprint: str, digest: str | None) -> None:
         config = {
@@ -287,7 +290,8 @@ class Estimator:
                 raise ValueError("they speak of a larger model than the weights")  # before memory is asked for
             self._restore(config["fitted"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(damaged(name, folder, CONFIG, f"its arguments build no model ({error})")) from None
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(damaged(name, folder, CONFIG, f"its arguments build no model ({what})")) from None
         _check_weights(folder, tensors, self.network_, name)
         self.network_.load_state_dict(tensors)
         self.network_.eval()
@@ -295,6 +299,17 @@ class Estimator:
         self.plan_ = dict(self.record_.get("plan", {}))
         self.history_ = list(self.record_.pop("history", []))
         self._fingerprint = config.get("fingerprint", "")
+
+
+@contextlib.contextmanager
+def _in_a_sentence(where: str, folder: Path) -> Iterator[None]:
+    """An error of writing becomes one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        text = f"{where}: the folder {folder} cannot be written: {reason}. Nothing in it was half written."
+        raise type(error)(text) from None
 
 
 def load_estimator(folder: str | os.PathLike[str], device: str = "auto") -> Estimator:

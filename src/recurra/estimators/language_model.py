@@ -1,13 +1,12 @@
-"""A language model of characters: from a text to a model in a folder."""
+"""A language model of characters, bytes or words: from a text to a model in a folder."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
-import io
-import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,37 +21,30 @@ from ..cells.embedding import EmbeddingCell
 from ..core.cell import Cell
 from ..core.checks import check_choice, check_positive, check_probability, sentence
 from ..core.engine import Engine
+from ..core.loss import CrossEntropy
 from ..core.rule import LearningRule
 from ..core.spec import Leaf
-from ..engines import unroll
-from ..training.files import write_atomically
+from ..training import TokenFile
 from ..wrappers import Stack, WeightDrop
 from .estimator import Estimator
 from .named import Named, named
-from .training_run import (
-    METRIC_FIELDS,
-    UNKNOWN,
-    WHERE,
-    TrainingProgress,
-    TrainingRun,
-    evaluating,
-    stream_loss,
-    versions,
-)
+from .text_stream import TextStream
+from .tokens import KINDS, Tokens, Words, text_blocks, token_file
+from .training_run import WHERE, Restarts, TrainingProgress, Watch, stream, stream_loss
 
-FORMAT_VERSION = 1
-KIND = "language_model"
-CONFIG, WEIGHTS, METRICS, SAMPLES = "config.json", "model.safetensors", "metrics.csv", "samples.txt"
+SAMPLES, TOKENS = "samples.txt", "tokens.npy"
 
 Metrics = dict[str, float]
+Text = str | os.PathLike[str]
 
 
 class LanguageModel(Estimator):
-    """Predicts the next character of a text, and so writes texts.
+    """Predicts the next character, byte or word of a text, and so writes texts.
 
         h_t = dropout(cell(... cell(dropout(E[c_t]))))        p(c_{t+1} | c_1 .. c_t) = softmax(W h_t + b)
 
-    Tokens are the characters of the training text and one more that stands for any other. The text is read as
+    Tokens are the characters of the training text and one more that stands for any other; or the bytes of its UTF-8; or its
+    most frequent words (split at white space; the end of a line is a word) and ``<unk>``. The text is read as
     ``batch_size`` parallel streams in chunks of ``num_steps``, whose state is carried on. Training ends after
     ``num_updates``, after ``budget_minutes`` or after ``num_epochs``; at most one of them is given. The learning rate rises
     over the first updates and then decays to zero. The model that remains has the averaged weights, and with a validation
@@ -64,18 +56,17 @@ class LanguageModel(Estimator):
             ``recurrent_init`` orthogonal, ``forget_bias`` 1.
         hidden_size: H, units per layer.
         num_layers: L, cells on top of each other.
-        embedding_size: E, size of a character's vector.
+        embedding_size: E, size of a token's vector.
         dropout: probability of a zero in the output of each layer, while training.
-        input_dropout: the same for the character's vector.
+        input_dropout: the same for the token's vector.
         weight_drop: probability of a zero in the recurrent weights (`WeightDrop`), while training.
         variational: draw each dropout mask once per chunk instead of at every step.
         batch_size: B, parallel streams; fewer for a small text, so that a pass has at least 32 updates.
-        num_steps: T, characters per chunk.
+        num_steps: T, tokens per chunk.
         restart: probability, for each chunk and stream, that the state is forgotten. Without it the model only ever starts at
             the beginning of a stream and may go astray for thousands of characters where it starts anywhere else.
         num_epochs: passes over the text (10 where nothing else is given).
-        budget_minutes: the time for everything `fit` does; turned, by timing a few updates, into a number of updates. Fewer
-            are made, with the learning rate's decay to match, where the machine then becomes slower.
+        budget_minutes: the time for everything `fit` does; turned once, by timing a few updates, into a number of updates.
         num_updates: the number of updates itself.
         max_epochs: a time budget is not spent on more passes than this.
         lr: largest learning rate.
@@ -86,23 +77,30 @@ class LanguageModel(Estimator):
         weight_decay: of the optimizer.
         clip_norm: largest norm of a gradient; None for no clipping.
         weight_average: decay of the exponential average of the weights; 0 for none.
-        precision: "float32", "bfloat16" (products in bfloat16, weights in float32), or "auto": the faster by the timing.
+        precision: "float32", "bfloat16" or "float16" (products in it, weights and carried state in float32), or "auto":
+            bfloat16 where timing shows it to be faster.
         rule: learning rule, with options if wanted: ``"TruncatedBPTT"``.
         engine: how to run the cell, with options if wanted: ``"Checkpointed(every=32)"``.
         num_validations: how often to validate, if there is a validation text, and to write a sample; fewer times where
             that would take more than a tenth of a time budget.
         patience: validations in a row without a new best after which to stop; None never stops.
-        sample_length: characters of a sample; 0 for no samples.
+        sample_length: tokens of a sample; 0 for no samples.
+        tokens: "chars", "bytes" or "words".
+        vocabulary_size: the largest number of words; characters are all kept.
+        accumulate: chunks whose gradients are added up for one update.
+        clip_value: largest absolute value of a gradient's elements; None for no clipping.
+        checkpoint_seconds: time between two checkpoints where `fit` has a folder.
         device: "auto" (a GPU if there is one), "cpu", "cuda", ...
         seed: of the weights, the noise and the samples.
     Raises:
         ValueError: from `fit`: an argument out of range, a text that is too short.
         FloatingPointError: from `fit`: the loss is no longer finite.
+        OSError: from `fit`: its folder cannot be written.
     Source:
         Mikolov et al. 2010, Interspeech (recurrent language models); Graves 2013, arXiv:1308.0850 (characters, LSTM);
         averaging: Polyak & Juditsky 1992 in its exponential form (all from memory).
     Cost:
-        For an LSTM about 24 H (E + H) + 6 H V flops per character and update with one layer and V different characters.
+        For an LSTM about 24 H (E + H) + 6 H V flops per token and update with one layer and V different tokens.
     Example:
         >>> text = "to be or not to be, that is the question. " * 20
         >>> model = LanguageModel(hidden_size=16, embedding_size=8, num_updates=30, dropout=0.0).fit(text)
@@ -112,6 +110,8 @@ class LanguageModel(Estimator):
         >>> len(model.generate("to be", length=10))
         10
     """
+
+    kind = "language_model"
 
     def __init__(
         self,
@@ -146,6 +146,11 @@ class LanguageModel(Estimator):
         sample_length: int = 300,
         device: str = "auto",
         seed: int = 0,
+        tokens: str = "chars",
+        vocabulary_size: int = 10_000,
+        accumulate: int = 1,
+        clip_value: float | None = None,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
         self.cell = cell
         self.hidden_size = hidden_size
@@ -178,240 +183,278 @@ class LanguageModel(Estimator):
         self.sample_length = sample_length
         self.device = device
         self.seed = seed
+        self.tokens = tokens
+        self.vocabulary_size = vocabulary_size
+        self.accumulate = accumulate
+        self.clip_value = clip_value
+        self.checkpoint_seconds = checkpoint_seconds
 
     # --- using a model ---
 
     def fit(
         self,
-        text: str,
-        validation_text: str | None = None,
+        text: Text,
+        validation_text: Text | None = None,
         on_progress: Callable[[TrainingProgress], bool | None] | None = None,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> Self:
-        """Train from the beginning.
+        """Train from the beginning, or go on.
 
         Ctrl-C leaves a model that can be used and saved, with the weights of that moment, and is raised again.
 
         Args:
-            text: to learn from, at least two characters.
+            text: to learn from, at least two tokens; or the path of a file in UTF-8, which may be larger than memory: it is
+                read in pieces, and its tokens are kept in a file.
             validation_text: to measure on; it decides which weights are kept, and ends in ``record_["validation"]``.
             on_progress: told before the first update and after each; True stops the run.
+            folder: a run folder: configuration and plan, checkpoints, ``metrics.csv``, TensorBoard events while training,
+                and in the end the model, as by `save`.
+            resume: go on with the run in ``folder``, which may have been killed at any moment; the model is the same as if
+                it had not been (bit for bit on the CPU). Where nothing is there yet, training begins.
 
         Returns:
-            The model itself. It now has ``vocabulary_`` (the characters), ``cell_`` (the network), ``plan_`` (what was
-            decided), ``history_`` (one row per validation), ``samples_`` and ``record_`` (how it went).
+            The model itself. It now has ``vocabulary_`` (the characters or words), ``cell_`` (the network), ``plan_`` (what
+            was decided), ``history_`` (one row per validation), ``samples_`` and ``record_`` (how it went).
         """
         started = time.perf_counter()
         self._check_arguments()
+        self._check_folder(folder, resume)
         for name, value in (("text", text), ("validation_text", validation_text)):
             if value is not None or name == "text":
                 _check_text(name, value)
-        self.vocabulary_ = "".join(sorted(set(text)))
-        self._build()
-        run = TrainingRun(self, text, validation_text, on_progress, started)
-        self.plan_, self.history_, self.samples_ = run.plan, run.history, run.samples
-        try:
-            run.prepare()
-            run.train()
-        finally:
-            self.record_ = run.finish()
-        if validation_text is not None:
-            self.record_["validation"] = self.evaluate(validation_text)
-        self.record_["seconds"] = round(time.perf_counter() - started, 1)
+        with contextlib.ExitStack() as stack:
+            place = folder
+            if place is None and not all(t is None or isinstance(t, str) for t in (text, validation_text)):
+                place = stack.enter_context(tempfile.TemporaryDirectory())
+            fingerprint = _fingerprint(text, validation_text)
+            if self._already_there(folder, resume, fingerprint):
+                return self
+            self._fit(text, validation_text, on_progress, folder, resume, started, fingerprint, Path(place or "."))
         return self
 
-    def evaluate(self, text: str, *, chunk_length: int = 1000) -> Metrics:
+    def _fit(
+        self,
+        text: Text,
+        validation_text: Text | None,
+        on_progress: Callable[[TrainingProgress], bool | None] | None,
+        folder: str | os.PathLike[str] | None,
+        resume: bool,
+        started: float,
+        fingerprint: str,
+        place: Path,
+    ) -> None:
+        """The training of `fit`."""
+        kind = KINDS[self.tokens]
+        self.tokens_: Tokens = kind.find(_blocks(text), self.vocabulary_size)
+        learned = self._read(text, place / TOKENS)
+        validation = None if validation_text is None else self._read(validation_text, place / f"validation-{TOKENS}")
+        for name, found in (("text", learned), ("validation_text", validation)):
+            if found is not None and len(found) < 2:
+                raise ValueError(sentence(WHERE, name, f"at least two {kind.unit}", len(found)))
+        self._build()
+        watch = Watch(self, validation, on_progress)
+        self.samples_: list[dict[str, Any]] = watch.memo["samples"]
+        streams = stream(self, learned)
+        watch.tokens_per_update = streams.batch_size * streams.num_steps * self.accumulate
+        try:
+            run = self._train(
+                Restarts(streams, self.restart, self.seed),
+                CrossEntropy(),
+                rule=self._rule(),
+                validate=watch.validate,
+                on_progress=watch.tell,
+                folder=folder,
+                resume=resume,
+                fingerprint=fingerprint,
+                plan=self._plan(text, learned, streams),
+                loss_name=self._loss_name,
+                memo=watch.memo,
+                started=started,
+                time_validation=watch.time_validation,
+            )
+        finally:
+            self.samples_ = watch.memo["samples"]
+        if validation is not None:
+            self.record_["validation"] = self._measure(validation, _num_chars(validation_text))
+        self.record_["seconds"] = round(run.elapsed(), 1)
+        self._finish_folder(folder)
+        for name, given in ((TOKENS, text), (f"validation-{TOKENS}", validation_text)):
+            if isinstance(given, os.PathLike):
+                (place / name).unlink(missing_ok=True)
+
+    def _plan(self, text: Text, learned: Tensor | TokenFile, streams: Any) -> dict[str, Any]:
+        """What is decided before training."""
+        notes = []
+        if streams.batch_size < self.batch_size:
+            words = "one stream" if streams.batch_size == 1 else f"{streams.batch_size} parallel streams"
+            small = f"so that one pass has {len(streams)} updates"
+            notes.append(f"The text is small: {words} instead of {self.batch_size}, {small}.")
+        if isinstance(self.tokens_, Words) and len(self.tokens_.vocabulary) == self.vocabulary_size:
+            notes.append(f"The {self.vocabulary_size:,} most frequent words are known; any other word is <unk>.")
+        return {
+            "notes": notes,
+            "num_chars": _num_chars(text),
+            "num_tokens": self.tokens_.num_tokens,
+            "batch_size": streams.batch_size,
+            "num_steps": streams.num_steps,
+        }
+
+    def evaluate(self, text: Text, *, chunk_length: int = 1000) -> Metrics:
         """The exact loss of a text: read once from its beginning to its end, the state carried on, nothing dropped.
 
         Args:
-            text: at least two characters; every one but the first is predicted.
-            chunk_length: characters at a time; changes nothing but memory.
+            text: at least two tokens; every one but the first is predicted. Or the path of a file.
+            chunk_length: tokens at a time; changes nothing but memory.
 
         Returns:
-            ``nats_per_char``, ``bits_per_char``, ``perplexity``; ``num_chars`` predicted; ``num_unknown``: how many of them
-            are unknown characters. These count as one token, "any other character", which the training text never
-            showed and which is therefore expensive.
+            ``nats_per_char`` and ``bits_per_char`` for each predicted character, ``nats_per_token`` and ``perplexity`` for
+            each predicted token; ``num_chars`` and ``num_tokens`` predicted; ``num_unknown``: how many of the tokens are
+            unknown. These count as one token, "any other", which a training text of characters never shows and which is
+            therefore expensive, while ``<unk>`` is a cheap word: with unknown words the loss per character does not pay
+            for their spelling.
         """
-        self._check_fitted("cell_")
+        self._check_fitted()
         _check_text("text", text)
         check_positive(WHERE, chunk_length=chunk_length)
-        tokens = self._encode(text)
+        if not isinstance(text, str):
+            text = "".join(_blocks(text))
+        tokens = self.tokens_.encode(text)
+        if len(tokens) < 2:
+            raise ValueError(sentence(WHERE, "text", f"at least two {self.tokens_.unit}", len(tokens)))
+        return self._measure(tokens, len(text), chunk_length)
+
+    def _measure(self, tokens: Tensor | TokenFile, num_chars: int, chunk_length: int = 1000) -> Metrics:
         nats = stream_loss(self.cell_, tokens, self._engine(), chunk_length=chunk_length)
+        num, chars = len(tokens) - 1, num_chars - 1
+        per_char = nats * num / chars
+        unknown = 0
+        if self.tokens_.has_unknown:
+            unknown = sum(int((tokens[a : a + 2**20] == 0).sum()) for a in range(1, len(tokens), 2**20))
         return {
-            "nats_per_char": nats,
-            "bits_per_char": nats / math.log(2),
+            "nats_per_char": per_char,
+            "bits_per_char": per_char / math.log(2),
+            "nats_per_token": nats,
             "perplexity": math.exp(min(nats, 700.0)),
-            "num_chars": len(text) - 1,
-            "num_unknown": int((tokens[1:] == UNKNOWN).sum()),
+            "num_chars": chars,
+            "num_tokens": num,
+            "num_unknown": unknown,
         }
 
+    def score(self, text: Text) -> float:
+        """How well a text is predicted: minus the nats per token, so that higher is better."""
+        return -self.evaluate(text)["nats_per_token"]
+
+    def tokenize(self, text: str) -> list[str]:
+        """The text's tokens, as the model cuts it; unknown ones as they stand in the text."""
+        self._check_fitted()
+        return self.tokens_.split(text)
+
+    def log_probabilities(self, text: str) -> Tensor:
+        """``log p(c_t | c_1 .. c_{t-1})`` in nats, (N - 1,) for the N tokens of `tokenize`: all but the first.
+
+        Args:
+            text: at least one token.
+        """
+        return self.stream().read(text)
+
+    def stream(self) -> TextStream:
+        """A text that is read and written piece by piece, with the exact state carried on."""
+        self._check_fitted()
+        return TextStream(self.cell_, self.tokens_, self._engine())
+
     def generate(
-        self, prompt: str = "\n", length: int = 500, temperature: float = 0.8, top_k: int | None = None, seed: int = 0
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        seed: int = 0,
+        top_p: float | None = None,
     ) -> str:
         """Go on writing after ``prompt``.
 
         Args:
             prompt: what stands before; its characters must be known to the model. An empty one starts from nothing.
-            length: characters to write.
+            length: tokens to write.
             temperature: 1 writes as likely as the model thinks, less is more careful, 0 always takes the likeliest.
-            top_k: only the k likeliest characters; None for all.
+            top_k: only the k likeliest tokens; None for all.
             seed: the same seed writes the same text.
+            top_p: only the likeliest tokens that together have this probability (after the temperature); None for all.
 
         Returns:
-            The new characters, without the prompt.
+            The new text, without the prompt.
         """
-        self._check_fitted("cell_")
-        unknown = next((c for c in prompt if c not in self.vocabulary_), None)
+        self._check_fitted()
+        unknown = self.tokens_.unknown_in(prompt)
         if unknown is not None:
-            want = f"written with the {len(self.vocabulary_)} characters of the training text"
+            want = f"written with the {self.tokens_.num_tokens - 1} {self.tokens_.unit} of the training text"
             raise ValueError(sentence(WHERE, "prompt", want, f"{unknown!r} in {_short(prompt)}"))
-        if not isinstance(length, int) or length < 0:
-            raise ValueError(sentence(WHERE, "length", "a whole number of at least 0", repr(length)))
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(sentence(WHERE, "temperature", "at least 0", temperature))
-        if top_k is not None:
-            check_positive(WHERE, top_k=top_k)
-        return "".join(self._write(prompt, length, temperature, top_k, seed))
+        text = self.stream()
+        if prompt:
+            text.read(prompt)
+        return text.write(length, temperature, top_k, seed=seed, top_p=top_p)
 
-    def _write(self, prompt: str, length: int, temperature: float, top_k: int | None, seed: int) -> Iterator[str]:
-        """The characters of `generate` one by one."""
-        generator = torch.Generator().manual_seed(seed)
-        cell = self.cell_
-        with torch.no_grad(), evaluating(cell):
-            start = prompt or self.vocabulary_[int(torch.randint(len(self.vocabulary_), (), generator=generator))]
-            tokens = self._encode(start)
-            state = cell.initial_state(1)
-            if len(tokens) > 1:
-                _, state = unroll(cell, tokens[:-1, None], state, engine=self._engine())
-            x = tokens[-1:]
-            written = 0
-            if not prompt and length:
-                yield start
-                written = 1
-            for _ in range(length - written):
-                y, state = cell.step(x, state)
-                logits = y[0, 1:].float().cpu()  # without the unknown character
-                token = 1 + _choose(logits, temperature, top_k, generator)
-                yield self.vocabulary_[token - 1]
-                x = torch.tensor([token], device=x.device)
+    # --- what a model is ---
 
-    # --- the folder ---
+    @property
+    def cell_(self) -> Cell:
+        """The network: tokens (B,) in, logits (B, V) out."""
+        network = self.network_
+        assert isinstance(network, Cell)
+        return network
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``config.json``, ``model.safetensors``, ``metrics.csv`` and ``samples.txt``; each one at once or not at all.
+    @property
+    def vocabulary_(self) -> Any:
+        """The known characters, as one text, or the known words, as a list."""
+        return getattr(self.tokens_, "vocabulary", "")
 
-        Args:
-            folder: made if missing; files of these names are replaced.
-        """
-        from safetensors.torch import save
+    @property
+    def _loss_name(self) -> str:
+        return "nats_per_char" if self.tokens == "chars" else "nats_per_token"
 
-        self._check_fitted("cell_")
-        folder = Path(folder)
-        weights = save({name: t.detach().cpu().contiguous() for name, t in self.cell_.state_dict().items()})
-        config = {
-            "format_version": FORMAT_VERSION,
-            "kind": KIND,
-            "arguments": self.get_params(),
-            "vocabulary": self.vocabulary_,
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
-            "versions": versions(),
-            "record": {**self.record_, "history": self.history_, "samples": self.samples_},
-        }
-        text = json.dumps(config, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-        table = io.StringIO()
-        writer = csv.DictWriter(table, METRIC_FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history_)
+    def _fitted(self) -> dict[str, Any]:
+        return self.tokens_.fitted()
+
+    def _restore(self, fitted: dict[str, Any]) -> None:
+        self.tokens_ = KINDS[self.tokens].restore(fitted)
+        self.samples_ = []
+        self._build()
+
+    def _load(self, folder: Path, config: dict[str, Any]) -> None:
+        super()._load(folder, config)
+        self.samples_ = list(self.record_.pop("samples", []))
+
+    def _more_record(self) -> dict[str, Any]:
+        return {"samples": self.samples_}
+
+    def _more_files(self) -> dict[str, str]:
         parts = [f"=== after {s['update']} updates ===\n{s['text']}\n" for s in self.samples_]
-        write_atomically(folder / WEIGHTS, weights)
-        write_atomically(folder / METRICS, table.getvalue())
-        write_atomically(folder / SAMPLES, "\n".join(parts))
-        write_atomically(folder / CONFIG, text)  # last: a folder with a config is a whole one
+        return {SAMPLES: "\n".join(parts)}
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> Self:
-        """Read a saved model. Nothing in the folder is run; what is read from it is checked.
-
-        ``metrics.csv`` and ``samples.txt`` are for readers; `load` takes what they hold from ``config.json``.
-
-        Args:
-            folder: written by `save`.
-            device: where to put the model, whatever it was trained on.
-
-        Raises:
-            FileNotFoundError: no folder, or a file is missing in it.
-            ValueError: a file is damaged, foreign, or written by a newer version.
-        """
-        folder = Path(folder)
-        config = _read_config(folder)
-        data = _read_bytes(folder, WEIGHTS)
-        if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
-            raise ValueError(_damaged(folder, WEIGHTS, "its checksum is not the one in config.json"))
-        tensors = _read_tensors(folder, data)
-        arguments = dict(config["arguments"])
-        unknown = sorted(set(arguments) - set(cls._defaults()))
-        if unknown:
-            what = f"it has an argument {unknown[0]!r} that LanguageModel does not have"
-            raise ValueError(_damaged(folder, CONFIG, what))
-        model = cls(**{**arguments, "device": device})
-        model._device()
-        vocabulary = config["vocabulary"]
-        if not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
-            raise ValueError(_damaged(folder, CONFIG, "its vocabulary is no sorted list of different characters"))
-        model.vocabulary_ = vocabulary
-        largest = max((n for t in tensors.values() for n in t.shape), default=0)
-        try:
-            model._check_arguments()
-            if max(model.hidden_size, model.embedding_size, model.num_layers, len(vocabulary)) > max(largest, 8):
-                raise ValueError("they speak of a larger model than the weights")  # before memory is asked for
-            model._build()
-        except (ValueError, TypeError) as error:
-            raise ValueError(_damaged(folder, CONFIG, f"its arguments build no model ({error})")) from None
-        _check_weights(folder, tensors, model.cell_)
-        model.cell_.load_state_dict(tensors)
-        model.cell_.eval()
-        model.record_ = dict(config["record"])
-        model.plan_ = dict(model.record_.get("plan", {}))
-        model.history_ = list(model.record_.pop("history", []))
-        model.samples_ = list(model.record_.pop("samples", []))
-        return model
+    def _upgrade(cls, config: dict[str, Any]) -> dict[str, Any]:
+        if config["format_version"] == 1:  # up to version 0.1.0.dev0: characters only, found beside the arguments
+            config = {**config, "fitted": {"vocabulary": config.get("vocabulary")}, "format_version": 2}
+        return config
 
     # --- inside ---
 
     def _check_arguments(self) -> None:
-        sizes = ("hidden_size", "num_layers", "embedding_size", "batch_size", "num_steps")
-        check_positive(WHERE, **{name: getattr(self, name) for name in (*sizes, "max_epochs", "num_validations")})
+        super()._check_arguments()
+        sizes = ("hidden_size", "num_layers", "embedding_size", "batch_size", "num_steps", "vocabulary_size")
+        check_positive(WHERE, **{name: getattr(self, name) for name in sizes})
         check_probability(
             WHERE,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             weight_drop=self.weight_drop,
             restart=self.restart,
-            weight_average=self.weight_average,
-            beta2=self.beta2,
         )
-        ends = {name: getattr(self, name) for name in ("num_epochs", "budget_minutes", "num_updates")}
-        given = {name: value for name, value in ends.items() if value is not None}
-        if len(given) > 1:
-            raise ValueError(sentence(WHERE, "the end of training", f"one of {', '.join(ends)}", " and ".join(given)))
-        for name in ("num_epochs", "num_updates", "patience"):
-            if getattr(self, name) is not None:
-                check_positive(WHERE, **{name: getattr(self, name)})
-        for name in ("warmup_updates", "sample_length"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(sentence(WHERE, name, "a whole number of at least 0", repr(value)))
-        for name in ("budget_minutes", "lr", "clip_norm"):
-            value = getattr(self, name)
-            if (value is None and name != "lr") or (_is_number(value) and 0 < value < math.inf):
-                continue
-            raise ValueError(sentence(WHERE, name, "a number above 0", repr(value)))
-        if not _is_number(self.weight_decay) or self.weight_decay < 0:
-            raise ValueError(sentence(WHERE, "weight_decay", "a number of at least 0", repr(self.weight_decay)))
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ValueError(sentence(WHERE, "seed", "a whole number of at least 0", repr(self.seed)))
-        check_choice(WHERE, "lr_decay", self.lr_decay, ("linear", "cosine", "constant"))
-        check_choice(WHERE, "optimizer", self.optimizer, ("Adam", "AdamW"))
-        check_choice(WHERE, "precision", self.precision, ("float32", "bfloat16", "auto"))
+        if not isinstance(self.sample_length, int) or self.sample_length < 0:
+            raise ValueError(sentence(WHERE, "sample_length", "a whole number of at least 0", repr(self.sample_length)))
+        check_choice(WHERE, "tokens", self.tokens, tuple(KINDS))
         self._engine()
         self._rule()
 
@@ -424,13 +467,17 @@ class LanguageModel(Estimator):
             raise ValueError(sentence(WHERE, "rule", "a learning rule", f"{kind.cls.__name__}, which searches"))
         return kind.make(engine=self._engine()) if kind.accepts("engine") else kind.make()
 
+    def _read(self, text: Text, path: Path) -> Tensor | TokenFile:
+        """The tokens of a text, or of a file by way of another file."""
+        return self.tokens_.encode(text) if isinstance(text, str) else token_file(self.tokens_, _blocks(text), path)
+
     def _build(self) -> None:
         """The network for the vocabulary, with new weights."""
         device = self._device()
         with torch.random.fork_rng(devices=[]):  # a cell without a generator argument draws from torch's own
             torch.manual_seed(self.seed)
             generator = torch.Generator().manual_seed(self.seed)
-            self.cell_ = self._network(len(self.vocabulary_) + 1, generator).to(device)
+            self.network_ = self._network(self.tokens_.num_tokens, generator).to(device)
 
     def _network(self, num_tokens: int, generator: torch.Generator) -> Cell:
         kind = named(WHERE, "cell", "cells", self.cell)
@@ -448,23 +495,6 @@ class LanguageModel(Estimator):
     def _drop(self, layers: list[Cell], size: int, p: float) -> None:
         if p:
             layers.append(DropoutCell(size, p, variational=self.variational))
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, TypeError):
-            raise ValueError(sentence(WHERE, "device", "one that torch can use here", repr(self.device))) from None
-        return device
-
-    def _encode(self, text: str) -> Tensor:
-        """Tokens (N,) on the model's device; `UNKNOWN` for characters outside the vocabulary."""
-        codes = torch.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), dtype=torch.int32).long()
-        known = torch.tensor([ord(c) for c in self.vocabulary_])
-        place = torch.searchsorted(known, codes).clamp(max=len(known) - 1)
-        return torch.where(known[place] == codes, place + 1, UNKNOWN).to(self.cell_.device)
 
 
 def _layer(kind: Named, input_size: int, hidden_size: int, generator: torch.Generator) -> Cell:
@@ -505,84 +535,35 @@ def _excludes(options: dict[str, Any], name: str) -> bool:
     )
 
 
-def _choose(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> int:
-    """Draw an index from softmax(logits / temperature)."""
-    if temperature == 0:
-        return int(logits.argmax())
-    if top_k is not None and top_k < len(logits):
-        smallest = logits.topk(top_k).values[-1]
-        logits = torch.where(logits < smallest, -math.inf, logits)
-    logits = (logits.double() - logits.max()) / max(temperature, 1e-6)
-    return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _short(text: str) -> str:
     return repr(text if len(text) <= 30 else text[:27] + "...")
 
 
 def _check_text(name: str, text: Any) -> None:
-    if not isinstance(text, str):
+    if isinstance(text, os.PathLike):
+        if not Path(text).is_file():
+            raise FileNotFoundError(sentence(WHERE, name, "the path of a text", f"{text}, which is no file"))
+    elif not isinstance(text, str):
         raise TypeError(sentence(WHERE, name, "a text", type(text).__name__, "Read the file first."))
-    if len(text) < 2:
+    elif len(text) < 2:
         raise ValueError(sentence(WHERE, name, "at least two characters", len(text)))
 
 
-def _read_bytes(folder: Path, name: str) -> bytes:
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing"
-        raise FileNotFoundError(sentence(WHERE, str(folder), "the folder of a saved model", f"{got} there"))
-    try:
-        return (folder / name).read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        want = f"the folder of a saved model with {CONFIG} and {WEIGHTS}"
-        raise FileNotFoundError(sentence(WHERE, str(folder), want, f"one without {name}")) from None
+def _blocks(text: Text) -> Iterator[str]:
+    """A text in pieces."""
+    return iter([text]) if isinstance(text, str) else text_blocks(WHERE, Path(text))
 
 
-def _damaged(folder: Path, name: str, what: str) -> str:
-    return f"{WHERE}: {folder / name} is damaged or foreign: {what}."
+def _num_chars(text: Text | None) -> int:
+    return 0 if text is None else sum(len(block) for block in _blocks(text))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    data = _read_bytes(folder, CONFIG)
-    try:
-        config = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ValueError(_damaged(folder, CONFIG, "it is no JSON")) from None
-    if not isinstance(config, dict) or "format_version" not in config or "kind" not in config:
-        raise ValueError(_damaged(folder, CONFIG, "it has no format_version and kind"))
-    if config["kind"] != KIND:
-        raise ValueError(_damaged(folder, CONFIG, f"its kind is {config['kind']!r}, not {KIND!r}"))
-    version = config["format_version"]
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        what = f"its format_version is {version!r}, and this recurra reads up to {FORMAT_VERSION}; update recurra"
-        raise ValueError(_damaged(folder, CONFIG, what))
-    kinds = {"arguments": dict, "vocabulary": str, "weights_sha256": str, "versions": dict, "record": dict}
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise ValueError(_damaged(folder, CONFIG, f"its {key} is missing or no {kind.__name__}"))
-    return config
-
-
-def _read_tensors(folder: Path, data: bytes) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise ValueError(_damaged(folder, WEIGHTS, f"it is no safetensors file ({error})")) from None
-
-
-def _check_weights(folder: Path, tensors: dict[str, Tensor], cell: Cell) -> None:
-    wanted = {name: tuple(t.shape) for name, t in cell.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    if wanted != found:
-        name = next(n for n in sorted({*wanted, *found}) if wanted.get(n) != found.get(n))
-        what = f"{name} has shape {found.get(name)} where the model of config.json has {wanted.get(name)}"
-        raise ValueError(_damaged(folder, WEIGHTS, what))
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
-        raise ValueError(_damaged(folder, WEIGHTS, "it has weights that are not finite"))
+def _fingerprint(*texts: Text | None) -> str:
+    """One for the same texts, wherever they stand."""
+    sha = hashlib.sha256()
+    for text in texts:
+        inner = hashlib.sha256()
+        for block in () if text is None else _blocks(text):
+            inner.update(block.encode("utf-8", "surrogatepass"))
+        sha.update(inner.digest() if text is not None else b"none")
+    return sha.hexdigest()

@@ -6,6 +6,7 @@ from .members import MemberSum
 from .scheduled_sampling import ScheduledSampling
 from .settings import TrainSettings
 from .streams import TokenStream
+from .token_file import TokenFile
 from .train import Training, TrainProgress, TrainRecord, train
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MemberSum",
     "Progress",
     "ScheduledSampling",
+    "TokenFile",
     "TokenStream",
     "TrainProgress",
     "TrainRecord",

@@ -75,9 +75,11 @@ def count_updates(run: Training, seconds: float | None) -> int:
     if settings.budget_minutes is None:
         return per_epoch * (settings.num_epochs or 10)
     assert seconds is not None
-    if run.validation_seconds is None:
-        begin = time.perf_counter()
-        if run.validate is not None and run.place.is_first:
+    begin = time.perf_counter()
+    if run.time_validation is not None:
+        run.validation_seconds, run.aside_seconds = run.time_validation()
+    elif run.validate is not None:
+        if run.place.is_first:
             run.measure()
         run.validation_seconds = time.perf_counter() - begin
     each = run.validation_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -55,6 +56,7 @@ class Place:
     def __init__(self, device: str = "auto", precision: str = "float32", where: str = "train") -> None:
         from lightning_fabric import Fabric
 
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says which precision it takes
         self.precision = precision
         found = find_device(device, where)
         self.size = num_processes()

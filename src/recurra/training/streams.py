@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.checks import check_positive, sentence
 from ..core.controls import Controls
 from ..core.rule import Chunk
+from .token_file import TokenFile
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TokenStream:
     state is reset, everywhere else it is carried by the rule (`TruncatedBPTT`).
 
     Args:
-        tokens: (N,) int64.
+        tokens: (N,) int64, or a `TokenFile` for a text larger than memory.
         batch_size: B.
         num_steps: T; the last chunk of an epoch is shorter.
     Raises:
@@ -34,7 +35,7 @@ class TokenStream:
         2
     """
 
-    tokens: Tensor
+    tokens: Tensor | TokenFile
     batch_size: int
     num_steps: int
     carries = True
@@ -60,12 +61,11 @@ class TokenStream:
     def epoch(self, index: int) -> Iterator[Chunk]:
         """The chunks from the beginning to the end; all epochs are alike."""
         length = self.row_length
-        used = self.tokens[: length * self.batch_size]
-        following = self.tokens[1 : length * self.batch_size + 1]
-        xs, targets = (t.view(self.batch_size, length).t() for t in (used, following))
         for a in range(0, length, self.num_steps):
             b = min(a + self.num_steps, length)
-            reset = torch.zeros(b - a, self.batch_size, dtype=torch.bool, device=self.tokens.device)
+            rows = [self.tokens[r * length + a : r * length + b + 1] for r in range(self.batch_size)]
+            both = torch.stack(rows, 1)  # (T + 1, B)
+            reset = torch.zeros(b - a, self.batch_size, dtype=torch.bool, device=both.device)
             reset[0] = a == 0
             controls = Controls(reset=reset) if a == 0 else Controls()
-            yield Chunk(xs[a:b].contiguous(), targets[a:b].contiguous(), None, controls)
+            yield Chunk(both[:-1], both[1:], None, controls)

@@ -155,9 +155,8 @@ class Training:
         memo: a dict of JSON values of the caller's that is part of the run: saved in checkpoints, filled on resumption.
         on_plan: told the plan before the first update, and where a run is resumed.
         started: ``time.perf_counter()`` at the beginning of what counts as the run's time.
-        validation_seconds: expected time of one validation, where the caller knows it; else one is timed if a budget asks
-            for it.
-        aside_seconds: time that the caller needs after training, which a budget keeps free.
+        time_validation: the expected seconds of one validation and of what the caller does after training, asked only where
+            there is a budget; None times one validation.
     """
 
     def __init__(
@@ -178,8 +177,7 @@ class Training:
         memo: dict[str, Any] | None = None,
         on_plan: Callable[[dict[str, Any]], None] | None = None,
         started: float | None = None,
-        validation_seconds: float | None = None,
-        aside_seconds: float = 0.0,
+        time_validation: Callable[[], tuple[float, float]] | None = None,
     ) -> None:
         self.started = time.perf_counter() if started is None else started
         settings.check(where)
@@ -197,7 +195,8 @@ class Training:
         self.folder = None if folder is None else Path(folder)
         self.resume = resume
         self.memo = {} if memo is None else memo
-        self.validation_seconds, self.aside_seconds = validation_seconds, aside_seconds
+        self.time_validation = time_validation
+        self.validation_seconds = self.aside_seconds = 0.0
         self.updates_per_epoch = -(-len(data) // settings.accumulate)
         self.plan: dict[str, Any] = {"notes": []}
         self.history: list[dict[str, Any]] = []
@@ -282,12 +281,11 @@ class Training:
     def _begin(self) -> None:
         """Decide everything that is left to decide."""
         settings, plan = self.settings, self.plan
-        precision, seconds = choose_precision(self)
+        plan["precision"], seconds = choose_precision(self)
         plan.update(
             num_parameters=sum(p.numel() for p in self.module.parameters()),
             updates_per_epoch=self.updates_per_epoch,
             seconds_per_update=None if seconds is None else round(seconds, 4),
-            precision=precision,
             device=str(self.place.device),
             threads=torch.get_num_threads(),
             processes=self.place.size,
@@ -485,7 +483,7 @@ class Training:
             loss=statistics.fmean(self.recent) if self.recent else math.nan,
             lr=self.settings.lr * self.schedule.factor(self.num_done),
             seconds=self.elapsed(),
-            seconds_left=left + stops_left * (self.validation_seconds or 0.0),
+            seconds_left=left + stops_left * self.validation_seconds,
             validation=validation,
             seconds_per_update=each,
         )
