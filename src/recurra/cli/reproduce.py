@@ -40,7 +40,10 @@ def reproduce(
 
     if out is None and not smoke and page is None:
         out = Path("results")
-    chosen = list(run.catalog()) if everything else list(experiment or [])
+    missing = run.without_files() if everything and not smoke else {}
+    for problem in missing.values():
+        typer.echo(f"Left out: {problem}", err=True)
+    chosen = [name for name in run.catalog() if name not in missing] if everything else list(experiment or [])
     if not chosen and page is None:
         list_members("experiments")
         typer.echo("Run it: recurra reproduce NAME; all of them: recurra reproduce --all --out results")

@@ -49,12 +49,15 @@ class Claim:
 class Experiment(ABC):
     """A frozen dataclass whose fields are the paper's settings.
 
-    ``id`` is the row's name; `smoke` is a setting that ends in seconds and still returns every claimed metric.
+    ``id`` is the row's name; `smoke` is a setting that ends in seconds, needs no file, and still returns every claimed
+    metric. ``requires`` names the folders of files, below the one that the environment variable RECURRA_DATA names, that the
+    full setting reads.
     """
 
     id: ClassVar[str]
     source: ClassVar[str]
     claims: ClassVar[tuple[Claim, ...]]
+    requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def run(self, log: Log) -> Mapping[str, float]:

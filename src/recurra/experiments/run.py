@@ -18,6 +18,7 @@ import torch
 from ..core.catalog import find, members
 from ..core.checks import sentence
 from ..core.experiment import Claim, Experiment, Log
+from ..datasets.folder import data_folder
 from ..training.files import write_atomically
 
 OnProgress = Callable[[str, str, float], None]
@@ -80,6 +81,18 @@ def catalog() -> dict[str, type[Experiment]]:
     return {cls.id: cls for cls in members("experiments").values()}  # type: ignore[attr-defined]
 
 
+def without_files() -> dict[str, str]:
+    """Id -> the sentence that says what is missing, of every experiment whose files are not there."""
+    missing = {}
+    for cls in catalog().values():
+        try:
+            for name in cls.requires:
+                data_folder(name, cls.id)
+        except FileNotFoundError as problem:
+            missing[cls.id] = str(problem)
+    return missing
+
+
 def reproduce(
     ids: Sequence[str],
     *,
@@ -102,8 +115,12 @@ def reproduce(
 
     Raises:
         ValueError: an unknown id, or an experiment that did not return a claimed metric.
+        FileNotFoundError: an experiment's files are not there; then none runs.
     """
     chosen: list[type[Experiment]] = [find("experiments", name) for name in ids]  # all known before the first one runs
+    for cls in chosen:
+        for name in () if smoke else cls.requires:
+            data_folder(name, cls.id)
     outcomes = []
     for cls in chosen:
         experiment = cls.smoke() if smoke else cls()
