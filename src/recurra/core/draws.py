@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+RANDOM = threading.RLock()  # held by whoever seeds torch's own generator and draws from it
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's own generator on the processor, seeded for a while; afterwards it is as it was. One thread at a time."""
+    with RANDOM, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 
 
 def uniform(

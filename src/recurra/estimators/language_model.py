@@ -20,12 +20,14 @@ from ..cells.dropout import DropoutCell
 from ..cells.embedding import EmbeddingCell
 from ..core.cell import Cell
 from ..core.checks import check_choice, check_positive, check_probability, sentence
+from ..core.draws import seeded
 from ..core.engine import Engine
 from ..core.loss import CrossEntropy
 from ..core.rule import LearningRule
 from ..core.spec import Leaf
 from ..training import TokenFile
-from ..wrappers import Stack, WeightDrop
+from ..wrappers import Committee, Stack, WeightDrop
+from .committee_run import CommitteeRun
 from .estimator import Estimator
 from .named import Named, named
 from .text_stream import TextStream
@@ -87,6 +89,8 @@ class LanguageModel(Estimator):
         sample_length: tokens of a sample; 0 for no samples.
         tokens: "chars", "bytes" or "words".
         vocabulary_size: the largest number of words; characters are all kept.
+        num_models: trained side by side, a processor thread each, with the seeds ``seed``, ``seed + 1``, ...; the probabilities of
+            all are averaged (`Committee`). Two are usually better than one of twice the size or one trained twice as long.
         accumulate: chunks whose gradients are added up for one update.
         clip_value: largest absolute value of a gradient's elements; None for no clipping.
         checkpoint_seconds: time between two checkpoints where `fit` has a folder.
@@ -148,6 +152,7 @@ class LanguageModel(Estimator):
         seed: int = 0,
         tokens: str = "chars",
         vocabulary_size: int = 10_000,
+        num_models: int = 1,
         accumulate: int = 1,
         clip_value: float | None = None,
         checkpoint_seconds: float = 60.0,
@@ -185,6 +190,7 @@ class LanguageModel(Estimator):
         self.seed = seed
         self.tokens = tokens
         self.vocabulary_size = vocabulary_size
+        self.num_models = num_models
         self.accumulate = accumulate
         self.clip_value = clip_value
         self.checkpoint_seconds = checkpoint_seconds
@@ -230,6 +236,9 @@ class LanguageModel(Estimator):
                 place = stack.enter_context(tempfile.TemporaryDirectory())
             fingerprint = _fingerprint(text, validation_text)
             if self._already_there(folder, resume, fingerprint):
+                return self
+            if self.num_models > 1:
+                self._fit_members(text, validation_text, on_progress, folder, resume, started, fingerprint)
                 return self
             self._fit(text, validation_text, on_progress, folder, resume, started, fingerprint, Path(place or "."))
         return self
@@ -283,6 +292,33 @@ class LanguageModel(Estimator):
         for name, given in ((TOKENS, text), (f"validation-{TOKENS}", validation_text)):
             if isinstance(given, os.PathLike):
                 (place / name).unlink(missing_ok=True)
+
+    def _fit_members(
+        self,
+        text: Text,
+        validation_text: Text | None,
+        on_progress: Callable[[TrainingProgress], bool | None] | None,
+        folder: str | os.PathLike[str] | None,
+        resume: bool,
+        started: float,
+        fingerprint: str,
+    ) -> None:
+        """The training of `fit` with several models."""
+        run = CommitteeRun(self, on_progress, None if folder is None else Path(folder))
+        try:
+            run.run(text, validation_text, resume)
+        finally:
+            trained = run.trained()
+            if trained:
+                self.tokens_, self.samples_ = trained[0].tokens_, trained[0].samples_
+                self.network_ = Committee(*[member.cell_ for member in trained], average="probability").eval()
+                self.record_, self.history_ = run.record(trained), run.history(trained)
+                self.plan_, self._fingerprint = self.record_["plan"], fingerprint
+        if validation_text is not None:
+            self.record_["validation"] = self.evaluate(validation_text)
+        self.record_["seconds"] = round(time.perf_counter() - started, 1)
+        self._finish_folder(folder)
+        run.clean()
 
     def _plan(self, text: Text, learned: Tensor | TokenFile, streams: Any) -> dict[str, Any]:
         """What is decided before training."""
@@ -415,12 +451,17 @@ class LanguageModel(Estimator):
         return "nats_per_char" if self.tokens == "chars" else "nats_per_token"
 
     def _fitted(self) -> dict[str, Any]:
-        return self.tokens_.fitted()
+        network = getattr(self, "network_", None)
+        members = {"num_members": len(network.members)} if isinstance(network, Committee) else {}
+        return {**self.tokens_.fitted(), **members}
 
     def _restore(self, fitted: dict[str, Any]) -> None:
         self.tokens_ = KINDS[self.tokens].restore(fitted)
         self.samples_ = []
-        self._build()
+        num = fitted.get("num_members", 1)
+        if not isinstance(num, int) or not 1 <= num <= self.num_models:
+            raise ValueError("its num_members is no number of models")
+        self._build(num)
 
     def _load(self, folder: Path, config: dict[str, Any]) -> None:
         super()._load(folder, config)
@@ -443,7 +484,7 @@ class LanguageModel(Estimator):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        sizes = ("hidden_size", "num_layers", "embedding_size", "batch_size", "num_steps", "vocabulary_size")
+        sizes = ("hidden_size", "num_layers", "embedding_size", "batch_size", "num_steps", "vocabulary_size", "num_models")
         check_positive(WHERE, **{name: getattr(self, name) for name in sizes})
         check_probability(
             WHERE,
@@ -471,13 +512,15 @@ class LanguageModel(Estimator):
         """The tokens of a text, or of a file by way of another file."""
         return self.tokens_.encode(text) if isinstance(text, str) else token_file(self.tokens_, _blocks(text), path)
 
-    def _build(self) -> None:
+    def _build(self, num_models: int = 1) -> None:
         """The network for the vocabulary, with new weights."""
         device = self._device()
-        with torch.random.fork_rng(devices=[]):  # a cell without a generator argument draws from torch's own
-            torch.manual_seed(self.seed)
-            generator = torch.Generator().manual_seed(self.seed)
-            self.network_ = self._network(self.tokens_.num_tokens, generator).to(device)
+        cells = []
+        for n in range(num_models):
+            with seeded(self.seed + n):  # a cell without a generator argument draws from torch's own
+                generator = torch.Generator().manual_seed(self.seed + n)
+                cells.append(self._network(self.tokens_.num_tokens, generator))
+        self.network_ = (cells[0] if num_models == 1 else Committee(*cells, average="probability")).to(device)
 
     def _network(self, num_tokens: int, generator: torch.Generator) -> Cell:
         kind = named(WHERE, "cell", "cells", self.cell)

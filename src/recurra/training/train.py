@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..core import tree
 from ..core.cell import ConstrainedCell
 from ..core.checks import sentence
+from ..core.draws import RANDOM
 from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, LearningRule
 from ..learning import BPTT
@@ -238,12 +239,11 @@ class Training:
                     self._save(must=True)
         except KeyboardInterrupt:
             self.stopped = self.stopped or "interrupted"
-            self._save(must=False)
+            if place.size == 1 and self.whole:
+                self._save(must=False)
             raise
         finally:
-            if self.logs is not None:
-                with contextlib.suppress(OSError):
-                    self.logs.close()
+            self._close_logs()
             self._finish()
 
     def record(self) -> TrainRecord:
@@ -304,6 +304,7 @@ class Training:
             settings, num_updates=self.num_updates, num_epochs=None, budget_minutes=None
         )
         self.place = Place(settings.device, self.plan["precision"], self.where)
+        self.place.spread(self.module.state_dict().values())
         self.updater = Updater(self.module, self.loss, self.rule, settings, self.place, self.where)
         self.constrained = [m for m in self.module.modules() if isinstance(m, ConstrainedCell)]
         if settings.weight_average:
@@ -316,9 +317,10 @@ class Training:
         """torch's own generators, seeded for this run; afterwards they are as they were."""
         device = self.place.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(
-                self.settings.seed if not self.place.rank else mixed_seed(self.settings.seed, self.place.rank)
-            )
+            with RANDOM:  # another run in another thread may be drawing its first weights
+                torch.manual_seed(
+                    self.settings.seed if not self.place.rank else mixed_seed(self.settings.seed, self.place.rank)
+                )
             yield
 
     # --- updates ---
@@ -372,9 +374,11 @@ class Training:
         if self.logs is not None and (is_stop or self.num_done % max(1, self.num_updates // 1000) == 0):
             named = {f"validation/{k}": v for k, v in (validation or {}).items()}
             self._log(lambda logs: logs.add(self.num_done, {f"train/{self.loss_name}": loss, "lr": lr, **named}))
-        if self.place.share(bool(stop)):
+        stop, save = self.place.agree(stop, self._is_time_to_save(self.chunk == 0))
+        if stop:
             self.stopped = self.stopped or "asked to stop"
-        self._save(must=False, end_of_epoch=self.chunk == 0)
+        if save:
+            self._save(must=False)
 
     def _look(self, group: list[Chunk]) -> tuple[Any, Any, float]:
         """What the rule says about a group of chunks, with the parameters of now."""
@@ -505,7 +509,10 @@ class Training:
 
     def _open_logs(self) -> None:
         if self.folder is not None and self.place.is_first:
-            self.logs = Logs(self.folder, self.num_done)
+            try:
+                self.logs = Logs(self.folder, self.num_done)
+            except OSError as error:
+                self.note(f"There are no logs in {self.folder}: {error.strerror or error}.")
 
     def _log(self, write: Callable[[Logs], None]) -> None:
         """Write a log; a disk that is full ends the logs, not the run."""
@@ -514,38 +521,72 @@ class Training:
         try:
             write(self.logs)
         except OSError as error:
-            self.logs = None
+            self._close_logs()
             self.note(f"The logs in {self.folder} end at update {self.num_done:,}: {error.strerror or error}.")
 
-    def _save(self, *, must: bool, end_of_epoch: bool = False) -> None:
-        """Write a checkpoint if it is time."""
-        if self.folder is None or not self.place.is_first or not self.whole:
-            return
+    def _close_logs(self) -> None:
+        if self.logs is not None:
+            with contextlib.suppress(OSError):
+                self.logs.close()
+            self.logs = None
+
+    def _is_time_to_save(self, end_of_epoch: bool) -> bool:
+        """Every so many seconds, and at the end of an epoch if that takes little of the time."""
+        if self.folder is None or self._over():
+            return False  # the end of a run is saved in any case
         since = time.perf_counter() - self.saved_at
-        cheap = self.saving_seconds < 0.05 * max(since, 1e-3)
-        if not must and not self.stopped and since < self.settings.checkpoint_seconds and not (end_of_epoch and cheap):
+        return since >= self.settings.checkpoint_seconds or (end_of_epoch and self.saving_seconds < 0.05 * since)
+
+    def _save(self, *, must: bool) -> None:
+        """Write a checkpoint; of several processes each writes its own part, the first one last.
+
+        Args:
+            must: raise where the folder cannot take it; else a note is made, and the run goes on.
+        """
+        if self.folder is None:
             return
         begin = time.perf_counter()
+        place, failure = self.place, None
         try:
-            checkpoint.write_checkpoint(self.folder, self.num_done, *self._state())
+            if not place.is_first:
+                state, tensors = self._own_state()
+                checkpoint.write_checkpoint(self.folder, self.num_done, state, tensors, rank=place.rank)
         except OSError as error:
-            text = f"{self.where}: the folder {self.folder} cannot take a checkpoint: {error.strerror or error}."
-            if must:
-                kept = checkpoint.checkpoints(self.folder)
-                hint = (
-                    " The last checkpoint stays; make room and resume."
-                    if kept
-                    else " Make room or name another folder."
-                )
-                raise type(error)(text + hint) from None
-            if text not in self.plan["notes"]:
-                self.note(text)
+            failure = error
+        whole = place.all(failure is None)
+        if place.is_first and self._is_finite():
+            try:
+                if not whole:
+                    raise OSError("another process could not write its part")
+                checkpoint.write_checkpoint(self.folder, self.num_done, *self._state())
+            except OSError as error:
+                failure = error
         self.saved_at = time.perf_counter()
         self.saving_seconds = self.saved_at - begin
+        if failure is None:
+            return
+        text = f"{self.where}: the folder {self.folder} cannot take a checkpoint: {failure.strerror or failure}."
+        if must:
+            kept = checkpoint.checkpoints(self.folder)
+            hint = "The last checkpoint stays; make room and resume." if kept else "Make room, or name another folder."
+            raise type(failure)(f"{text} {hint}") from None
+        if text not in self.plan["notes"]:
+            self.note(text)
+
+    def _is_finite(self) -> bool:
+        """Weights that are not finite end the run at the next update; no checkpoint keeps them."""
+        return all(bool(torch.isfinite(p).all()) for p in self.module.parameters())
+
+    def _own_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What each process has for itself."""
+        tensors: dict[str, Tensor] = {}
+        carry = checkpoint.pack(self.carry, tensors, "carry")
+        return {"carry": carry, "rng": checkpoint.pack(self.rng, tensors, "rng")}, tensors
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that a run is, as JSON and tensors."""
-        tensors = checkpoint.with_prefix("weights", self.module.state_dict().items())
+        own, tensors = self._own_state()
+        tensors |= checkpoint.with_prefix("weights", self.module.state_dict().items())
         tensors |= checkpoint.with_prefix("average", (self.average or {}).items())
         state: dict[str, Any] = {
             "fingerprint": self.fingerprint,
@@ -561,9 +602,8 @@ class Training:
             "stopped": self.stopped,
             "seconds": self.elapsed(),
             "best": None if self.best is None else list(self.best[:2]),
-            "carry": checkpoint.pack(self.carry, tensors, "carry"),
             "optimizer": self.updater.pack(tensors),
-            "rng": checkpoint.pack(self.rng, tensors, "rng"),
+            **own,
         }
         if self.best is not None:
             tensors |= checkpoint.with_prefix("best", self.best[2].items())
@@ -572,26 +612,28 @@ class Training:
     def _restore(self) -> bool:
         """Go on from the newest whole checkpoint; False where there is none at all."""
         assert self.folder is not None
-        paths = checkpoint.checkpoints(self.folder)
         reasons: list[str] = []
-        for path in paths:
+        for path in self.place.share(checkpoint.checkpoints(self.folder)):
+            reason = ""
             try:
                 state, tensors = checkpoint.read_checkpoint(path)
                 self._check_same(path, state)
                 self._take(state, tensors)
-            except checkpoint.DamagedCheckpoint as error:
-                reasons.append(f"{path} is damaged: {error}")
-                continue
+                if not self.place.is_first:
+                    state, tensors = checkpoint.read_checkpoint(checkpoint.part_of(path, self.place.rank))
+                self._take_own(state, tensors)
+            except (checkpoint.DamagedCheckpoint, OSError) as error:
+                reason = f"{path} is damaged: {error}"
             except (KeyError, TypeError, RuntimeError) as error:
-                reasons.append(f"{path} does not fit this run: {str(error).splitlines()[0]}")
-                continue
-            for reason in reasons:
-                self.note(f"The checkpoint {reason}; the run goes on from update {self.num_done:,}.")
-            return True
+                reason = f"{path} does not fit this run: {str(error).splitlines()[0]}"
+            if self.place.all(not reason):
+                for text in reasons:
+                    self.note(f"The checkpoint {text}; the run goes on from update {self.num_done:,}.")
+                return True
+            reasons.append(reason or f"{path} is damaged for another process")
         if reasons:
-            raise ValueError(
-                f"{self.where}: the checkpoint {reasons[0]}. Nothing was changed; train again without resume."
-            )
+            hint = "Nothing was changed; train again without resume."
+            raise ValueError(f"{self.where}: the checkpoint {reasons[0]}. {hint}")
         return False
 
     def _check_same(self, path: Path, state: dict[str, Any]) -> None:
@@ -636,11 +678,14 @@ class Training:
             weights = {n: t.to(device) for n, t in checkpoint.below_prefix("best", tensors).items()}
             self.best = (*state["best"], weights)
         self.updater.unpack(state["optimizer"], tensors)
+
+    def _take_own(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """The part that each process has for itself."""
+        self.carry = None
+        if state["carry"] != {"value": None}:
+            self.carry = checkpoint.unpack(state["carry"], tensors, self._carry_classes(), self.place.device)
         self.rng = checkpoint.unpack(state["rng"], tensors)
         _set_random_state(self.rng)
-        packed = state["carry"]
-        if packed != {"value": None}:
-            self.carry = checkpoint.unpack(packed, tensors, self._carry_classes(), device)
 
     def _carry_classes(self) -> dict[str, type]:
         """The NamedTuples that the rule's carry is made of: at the beginning, and after a step."""
