@@ -1,5 +1,6 @@
 """Several language models that are trained side by side."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_members_take_turns_and_tell_one_story() -> None:
     assert told[0].update == 0
     assert told[-1].update == told[-1].num_updates == 36
     assert told[-1].part == pytest.approx(1.0)
-    assert all(a.part <= b.part for a, b in zip(told, told[1:]))
+    assert all(a.part <= b.part for a, b in itertools.pairwise(told))
     assert "3 models are trained, 2 at a time" in model.plan_["notes"][0]
 
 

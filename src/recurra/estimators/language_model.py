@@ -89,8 +89,9 @@ class LanguageModel(Estimator):
         sample_length: tokens of a sample; 0 for no samples.
         tokens: "chars", "bytes" or "words".
         vocabulary_size: the largest number of words; characters are all kept.
-        num_models: trained side by side, a processor thread each, with the seeds ``seed``, ``seed + 1``, ...; the probabilities of
-            all are averaged (`Committee`). Two are usually better than one of twice the size or one trained twice as long.
+        num_models: trained side by side, a processor thread each, with the seeds ``seed``, ``seed + 1``, ...; their
+            probabilities are averaged (`Committee`). Two are usually better than one of twice the size or one that is
+            trained twice as long.
         accumulate: chunks whose gradients are added up for one update.
         clip_value: largest absolute value of a gradient's elements; None for no clipping.
         checkpoint_seconds: time between two checkpoints where `fit` has a folder.
