@@ -120,8 +120,12 @@ class Elman1990Xor(Experiment):
         Claim("dip_as_published", 0.8, "lower", "error drops at every third bit (curve)", "figure 3", "read"),
         Claim("share_2", 0.7, "higher", "", "trials with RMS <= .15 at the predictable bits, searched form"),
         Claim("share_5", 1.0, "higher", "", "the same with 5 hidden units, through time"),
-        Claim("others_off_half_5", 0.03, "lower", "chance", "distance of the RMS of the other bits from 0.5", "theorem"),
-        Claim("predictable_rms_without_context", 0.45, "higher", "0.5", "a net that sees one bit", "theorem", control=True),
+        Claim(
+            "others_off_half_5", 0.03, "lower", "chance", "distance of the RMS of the other bits from 0.5", "theorem"
+        ),
+        Claim(
+            "predictable_rms_without_context", 0.45, "higher", "0.5", "a net that sees one bit", "theorem", control=True
+        ),
     )
 
     num_seeds: int = 20
