@@ -115,7 +115,7 @@ def classes_in(value: Any) -> dict[str, type]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_checkpoint(folder: Path, num_done: int, state: dict[str, Any], tensors: Tensors) -> Path:
+def write_checkpoint(folder: Path, num_done: int, state: dict[str, Any], tensors: Tensors, *, rank: int = 0) -> Path:
     """Write ``checkpoints/UPDATE.safetensors`` atomically, then remove all but the newest ones.
 
     Args:
@@ -123,6 +123,7 @@ def write_checkpoint(folder: Path, num_done: int, state: dict[str, Any], tensors
         num_done: updates made.
         state: JSON.
         tensors: the rest.
+        rank: the process; others than the first write a part beside the checkpoint.
 
     Raises:
         OSError: the place cannot be written; the checkpoints that are there stay.
@@ -131,18 +132,26 @@ def write_checkpoint(folder: Path, num_done: int, state: dict[str, Any], tensors
 
     text = json.dumps(state)
     meta = {"format_version": str(FORMAT_VERSION), "state": text, "sha256": _digest(text, tensors)}
-    path = folder / FOLDER / f"{num_done:09d}.safetensors"
+    path = part_of(folder / FOLDER / f"{num_done:09d}.safetensors", rank)
     write_atomically(path, save(tensors, metadata=meta))
-    for old in checkpoints(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+    if rank == 0:
+        for old in checkpoints(folder)[KEPT:]:
+            old.unlink(missing_ok=True)
+            for part in old.parent.glob(f"{old.stem}.rank*"):
+                part.unlink(missing_ok=True)
     return path
+
+
+def part_of(path: Path, rank: int) -> Path:
+    """Where a process puts its part of a checkpoint."""
+    return path.with_name(f"{path.stem}.rank{rank}{path.suffix}") if rank else path
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
     inside = folder / FOLDER
-    names = sorted((p.name for p in inside.iterdir()), reverse=True) if inside.is_dir() else []
-    return [inside / name for name in names if name.endswith(".safetensors") and name.split(".")[0].isdigit()]
+    names = [p.name for p in inside.iterdir() if p.suffix == ".safetensors"] if inside.is_dir() else []
+    return [inside / name for name in sorted(names, reverse=True) if name.removesuffix(".safetensors").isdigit()]
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Tensors]:
@@ -177,7 +186,7 @@ def remove_checkpoints(folder: str | os.PathLike[str]) -> None:
     for path in checkpoints(Path(folder)):
         path.unlink(missing_ok=True)
     if inside.is_dir():
-        for part in inside.glob(".*.part"):  # left by a process that was killed while it wrote
+        for part in (*inside.glob("*.rank*"), *inside.glob(".*.part")):  # a .part is of a process that was killed
             part.unlink(missing_ok=True)
         if not any(inside.iterdir()):
             inside.rmdir()

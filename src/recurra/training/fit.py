@@ -63,6 +63,9 @@ def fit(
 
         theta <- optimizer(theta, direction / weight)
 
+    Where ``torch.distributed`` is initialised, direction and weight are summed over the processes: each one has its own
+    chunks, and all make the same updates.
+
     Args:
         module: a cell, or for `BPTT` any module; its training mode is left as it is.
         chunks: run through once per epoch; a stream may be endless if ``num_steps`` is given. Every chunk has the same
@@ -137,9 +140,10 @@ def _apply(
     num_done: int,
 ) -> tuple[float, float]:
     """One update; returns the mean loss and the norm of the mean direction."""
-    weight = float(estimate.weight)
-    mean = float(estimate.loss) / weight if weight else 0.0
-    direction = estimate.direction
+    total, weight, direction = float(estimate.loss), float(estimate.weight), estimate.direction
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        total, weight, direction = _summed(total, weight, direction)
+    mean = total / weight if weight else 0.0
     norm = float(torch.stack([d.detach().float().norm() for d in direction.values()]).norm()) if direction else 0.0
     if not (math.isfinite(mean) and math.isfinite(norm)):
         raise FloatingPointError(
@@ -161,3 +165,14 @@ def _apply(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return mean, norm
+
+
+def _summed(total: float, weight: float, direction: dict[str, torch.Tensor]) -> tuple[float, float, dict[str, Any]]:
+    """Over all processes."""
+    some = next(iter(direction.values()))
+    numbers = torch.tensor([total, weight], dtype=torch.float64, device=some.device)
+    torch.distributed.all_reduce(numbers)
+    direction = {name: d.clone() for name, d in direction.items()}
+    for d in direction.values():
+        torch.distributed.all_reduce(d)
+    return float(numbers[0]), float(numbers[1]), direction

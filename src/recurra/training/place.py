@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -105,10 +106,26 @@ class Place:
         """The first process's value, in all of them."""
         return self.fabric.broadcast(value) if self.size > 1 else value
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def agree(self, *flags: bool) -> list[bool]:
+        """The first process's flags, in all of them: cheaper than `share`."""
+        if self.size == 1:
+            return list(flags)
+        numbers = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        torch.distributed.broadcast(numbers, 0)
+        return [bool(n) for n in numbers.tolist()]
+
+    def all(self, flag: bool) -> bool:
+        """Is it true in all processes?"""
+        if self.size == 1:
+            return flag
+        (number,) = self.sum([torch.tensor(float(flag), device=self.device)])
+        return int(number) == self.size
+
+    def spread(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the first process's."""
         if self.size > 1:
-            self.fabric.barrier()
+            for t in tensors:
+                torch.distributed.broadcast(t.detach(), 0)
 
     def mine(self, chunk: Chunk, loss: Loss | SequenceLoss) -> Chunk | None:
         """This process's rows of a chunk, on its device; None if there is none for it."""

@@ -236,6 +236,7 @@ class Training:
                         self.stopped = "asked to stop"
                     self.module.train()
                     self._updates()
+                    self._check_end()
                     self._save(must=True)
         except KeyboardInterrupt:
             self.stopped = self.stopped or "interrupted"
@@ -494,6 +495,13 @@ class Training:
         return bool(self.on_progress(news))
 
     # --- the end ---
+
+    def _check_end(self) -> None:
+        """The last update has no loss after it that would show what it did."""
+        if not self._is_finite():
+            got = f"others after update {self.num_done:,}"
+            hint = "Try a smaller lr, a smaller clip_norm or float32."
+            raise FloatingPointError(sentence(self.where, "the weights", "finite", got, hint))
 
     def _finish(self) -> None:
         """Give the module the weights that remain."""
