@@ -66,14 +66,14 @@ class DeySalem2017GRU(Experiment):
     )
 
     hidden_size: int = 100
-    num_epochs: int = 10
+    num_epochs: int = 8
     batch_size: int = 128
     lr: float = 4e-3
     pixel_side: int = 14
-    pixel_updates: int = 1000
+    pixel_updates: int = 700
     pixel_batch_size: int = 64
     pixel_lr: float = 5e-3
-    review_epochs: int = 4
+    review_epochs: int = 3
     review_hidden_size: int = 64
     seed: int = 0
     stand_in: bool = False
