@@ -58,7 +58,7 @@ class TextStream:
     def _read(self, tokens: Tensor) -> Tensor:
         cell, found = self.cell, []
         with torch.no_grad(), evaluating(cell):
-            for part in tokens.to(cell.device).split(CHUNK):
+            for part in tokens.to(cell.device).split(CHUNK) if len(tokens) else ():
                 ys, self.state = unroll(cell, part[:, None], self.state, engine=self.engine)
                 logits = ys[:, 0].float()
                 if self.logits is not None:

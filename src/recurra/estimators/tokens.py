@@ -258,7 +258,7 @@ def text_blocks(where: str, path: Path) -> Iterator[str]:
         OSError: it cannot be read.
         ValueError: no UTF-8.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
     with open(path, "rb") as file:
         done = 0
@@ -272,7 +272,7 @@ def text_blocks(where: str, path: Path) -> Iterator[str]:
                 )
                 raise ValueError(sentence(where, str(path), "a text in UTF-8", got)) from None
             done += len(data)
-            text = rest + (text.lstrip("\ufeff") if done <= BLOCK else text)
+            text = rest + text
             held = "\r" if data and text.endswith("\r") else ""  # perhaps the first half of a line's end
             text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
             if not data:
