@@ -3,6 +3,16 @@
 from .estimator import Estimator, load_estimator
 from .language_model import LanguageModel
 from .ngram import NGramModel
+from .sequence_classifier import SequenceClassifier
+from .sequence_regressor import SequenceRegressor
 from .training_run import TrainingProgress
 
-__all__ = ["Estimator", "LanguageModel", "NGramModel", "TrainingProgress", "load_estimator"]
+__all__ = [
+    "Estimator",
+    "LanguageModel",
+    "NGramModel",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "TrainingProgress",
+    "load_estimator",
+]

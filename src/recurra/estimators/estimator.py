@@ -131,6 +131,7 @@ class Estimator:
         resume: bool = False,
         fingerprint: str = "",
         plan: dict[str, Any] | None = None,
+        settings: TrainSettings | None = None,
         **more: Any,
     ) -> Training:
         """Train ``network_`` with the settings among the arguments; leaves ``plan_``, ``history_`` and ``record_``.
@@ -139,9 +140,11 @@ class Estimator:
 
         Args:
             plan: facts of the caller's that belong into ``plan_``; its "notes" come first.
+            settings: None for those among the arguments.
             more: see `Training`.
         """
-        settings, name = TrainSettings.of(self), type(self).__name__
+        name = type(self).__name__
+        settings = TrainSettings.of(self) if settings is None else settings
         run = Training(
             self.network_, data, loss, settings,
             rule=rule, validate=validate, on_progress=on_progress, folder=folder, resume=resume, where=name,

@@ -1,0 +1,1 @@
+"""Files: reading, checking, and saying in one sentence what is wrong with them."""
