@@ -19,6 +19,9 @@ _PLACES = {
     "BinaryCrossEntropy": "recurra.core",
     "fit": "recurra.training",
     "LanguageModel": "recurra.estimators",
+    "Forecaster": "recurra.estimators",
+    "SequenceClassifier": "recurra.estimators",
+    "SequenceRegressor": "recurra.estimators",
 }
 
 _PACKAGES = ("dropin",)

@@ -1,6 +1,7 @@
 """What a practitioner uses: plain arguments, ``fit``, and a model in a folder."""
 
 from .estimator import Estimator, load_estimator
+from .forecaster import Forecaster
 from .language_model import LanguageModel
 from .ngram import NGramModel
 from .sequence_classifier import SequenceClassifier
@@ -9,6 +10,7 @@ from .training_run import TrainingProgress
 
 __all__ = [
     "Estimator",
+    "Forecaster",
     "LanguageModel",
     "NGramModel",
     "SequenceClassifier",
