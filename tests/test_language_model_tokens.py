@@ -230,6 +230,34 @@ def test_resuming_a_finished_run_and_other_runs(tmp_path: Path) -> None:
     small().fit(TEXT, folder=tmp_path)
 
 
+def test_a_run_that_was_asked_to_stop_can_be_used_and_goes_on(tmp_path: Path) -> None:
+    wanted = small().fit(TEXT)
+    stopped = small().fit(TEXT, on_progress=lambda p: p.update == 2, folder=tmp_path)
+    assert stopped.record_["stopped"] == "asked to stop"
+    assert LanguageModel.load(tmp_path).evaluate(TEXT) == stopped.evaluate(TEXT)
+
+    def press(progress: object) -> None:
+        if progress.update == 4:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    model = small()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TEXT, on_progress=press, folder=tmp_path, resume=True)
+    model.save(tmp_path)  # as the command does
+    model = small().fit(TEXT, folder=tmp_path, resume=True)
+    assert model.record_["updates_made"] == 6
+    for name, t in wanted.cell_.state_dict().items():
+        assert torch.equal(t, model.cell_.state_dict()[name])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_measures_that_are_not_finite_are_saved_as_null(tmp_path: Path) -> None:
+    model = small().fit(TEXT)
+    model.record_["best"] = math.nan
+    model.save(tmp_path)
+    assert LanguageModel.load(tmp_path).record_["best"] is None
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small().fit(TEXT)
     (tmp_path / "file").write_text("x")

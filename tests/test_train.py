@@ -541,7 +541,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_ones_are_a_sentence
     for path in checkpoints(tmp_path):
         path.write_bytes(kept[:50])
     names = [p.name for p in checkpoints(tmp_path)]
-    with pytest.raises(ValueError, match=r"train: the checkpoint .* is damaged: .*\. Nothing was changed; train again"):
+    with pytest.raises(ValueError, match=r"train: the checkpoint .* is damaged: .*\. Nothing was changed; train into"):
         go(stream_case(), tmp_path, resume=True)
     assert [p.name for p in checkpoints(tmp_path)] == names
 
@@ -661,6 +661,27 @@ def test_a_full_disk_loses_nothing(error: OSError, tmp_path: Path, monkeypatch: 
     disk.full = True
     with pytest.raises(type(error), match=r"cannot take a checkpoint: .* Make room, or name another folder"):
         go(stream_case(), tmp_path / "c")
+
+
+def test_a_limit_of_the_system_on_files_loses_nothing(tmp_path: Path) -> None:
+    import resource
+
+    _, best = go(stream_case())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(progress: TrainProgress) -> None:
+        if progress.update == 11:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+
+    net, data, loss, more, settings = stream_case()
+    try:
+        with pytest.raises(OSError, match=r"cannot take a checkpoint: File too large\. The last checkpoint stays"):
+            train(net, data, loss, settings, folder=tmp_path, on_progress=fill, **more)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert same(weights(net), best)
+    assert checkpoints(tmp_path)[0].name == "000000010.safetensors"
+    assert same(go(stream_case(), tmp_path, resume=True)[1], best)
 
 
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:

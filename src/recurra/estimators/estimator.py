@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
 import pkgutil
 import platform
@@ -25,6 +26,7 @@ from ..training.checkpoint import FOLDER, checkpoints, remove_checkpoints
 from ..training.files import write_atomically
 from ..training.logs import EVENTS, METRICS, table
 from ..training.place import find_device, is_first_process
+from ..training.run_folder import STOPPED_FROM_OUTSIDE
 
 FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -189,7 +191,8 @@ class Estimator:
             if key not in ("device", "checkpoint_seconds") and theirs != value:
                 hint = "Resume with the arguments of the run, or choose another folder."
                 raise ValueError(sentence(name, key, f"{theirs!r} as in {path}", repr(value), hint))
-        if config["weights_sha256"] is None:
+        ended = config["record"].get("stopped", "") not in STOPPED_FROM_OUTSIDE
+        if config["weights_sha256"] is None or not (ended or not any(path.rglob(f"{FOLDER}/*.safetensors"))):
             return False
         if config.get("fingerprint", fingerprint) != fingerprint:
             hint = "Resume with the same data, or choose another folder."
@@ -200,10 +203,11 @@ class Estimator:
         return True
 
     def _finish_folder(self, folder: str | os.PathLike[str] | None) -> None:
-        """Save a trained model into its run folder, whose checkpoints are then of no more use."""
+        """Save a trained model into its run folder, whose checkpoints are of no more use if the run is over."""
         if folder is not None and is_first_process():
             self.save(folder)
-            remove_checkpoints(folder)
+            if self.record_.get("stopped", "") not in STOPPED_FROM_OUTSIDE:
+                remove_checkpoints(folder)
 
     # --- the folder ---
 
@@ -247,7 +251,8 @@ class Estimator:
             "fingerprint": fingerprint,
             "record": {**self.record_, **self._more_record(), "history": self.history_ if digest else []},
         }
-        write_atomically(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+        text = json.dumps(_finite(config), indent=2, ensure_ascii=True, allow_nan=False)
+        write_atomically(folder / CONFIG, text + "\n")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> Self:
@@ -302,6 +307,15 @@ class Estimator:
         self.plan_ = dict(self.record_.get("plan", {}))
         self.history_ = list(self.record_.pop("history", []))
         self._fingerprint = config.get("fingerprint", "")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a measure that is not finite becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager

@@ -185,6 +185,8 @@ def remove_checkpoints(folder: str | os.PathLike[str]) -> None:
     inside = Path(folder) / FOLDER
     for path in checkpoints(Path(folder)):
         path.unlink(missing_ok=True)
+    for part in Path(folder).glob(".*.part"):
+        part.unlink(missing_ok=True)
     if inside.is_dir():
         for part in (*inside.glob("*.rank*"), *inside.glob(".*.part")):  # a .part is of a process that was killed
             part.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +22,12 @@ from ..core.draws import RANDOM
 from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, LearningRule
 from ..learning import BPTT
-from . import checkpoint
 from .batches import TrainingData, mixed_seed
 from .calibrate import choose_precision, count_updates
-from .logs import Logs
 from .place import Place
+from .run_folder import ASKED, INTERRUPTED, RunFolder, random_state, set_random_state
 from .settings import TrainSettings
-from .update import Updater, wide
+from .update import Updater
 
 Metrics = dict[str, float]
 
@@ -193,7 +191,7 @@ class Training:
             raise ValueError(sentence(where, "data", "at least one chunk in every epoch", "none"))
         self.module, self.data, self.loss, self.settings = module, data, loss, settings
         self.validate, self.on_progress, self.on_plan = validate, on_progress, on_plan
-        self.folder = None if folder is None else Path(folder)
+        self.folder = RunFolder(self, folder)
         self.resume = resume
         self.memo = {} if memo is None else memo
         self.time_validation = time_validation
@@ -203,16 +201,13 @@ class Training:
         self.history: list[dict[str, Any]] = []
         self.num_done = self.num_stops = self.worse = 0
         self.epoch = self.chunk = 0  # position in the data: the next chunk
-        self.recent: list[float] = []
+        self.recent = (0.0, 0)  # sum and number of the losses since the last validation
         self.durations: collections.deque[float] = collections.deque(maxlen=50)
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
         self.carry: Any = None
         self.average: dict[str, Tensor] | None = None
         self.stopped = ""
         self.whole = False  # are all parts of the state those of one update?
-        self.logs: Logs | None = None
-        self.saved_at = time.perf_counter()
-        self.saving_seconds = 0.0
         self.kept_update = 0
 
     # --- the run ---
@@ -223,33 +218,34 @@ class Training:
         self.module.to(place.device)
         try:
             with self._random_numbers():
-                found = self._restore() if self.resume and self.folder is not None else False
+                found = self.resume and self.folder.restore()
                 if not found:
-                    self._check_free()
+                    self.folder.check_free()
                     self._begin()
-                    self._save(must=True)
+                    self.folder.save(must=True)
                 if self.on_plan is not None and place.is_first:
                     self.on_plan(self.plan)
                 if not self._over():
-                    self._open_logs()
-                    if self._tell(None):
-                        self.stopped = "asked to stop"
+                    self.folder.open_logs()
+                    (stop,) = place.agree(self._tell(None))
+                    if stop:
+                        self.stopped = ASKED
                     self.module.train()
                     self._updates()
                     self._check_end()
-                    self._save(must=True)
+                    self.folder.save(must=True)
         except KeyboardInterrupt:
-            self.stopped = self.stopped or "interrupted"
+            self.stopped = self.stopped or INTERRUPTED
             if place.size == 1 and self.whole:
-                self._save(must=False)
+                self.folder.save(must=False)
             raise
         finally:
-            self._close_logs()
+            self.folder.close_logs()
             self._finish()
 
     def record(self) -> TrainRecord:
         """How it went."""
-        stopped = self.stopped or ("" if self.num_done == self.plan.get("num_updates") else "interrupted")
+        stopped = self.stopped or ("" if self.num_done == self.plan.get("num_updates") else INTERRUPTED)
         return TrainRecord(
             plan=self.plan,
             history=self.history,
@@ -265,19 +261,15 @@ class Training:
         """Seconds of this run."""
         return time.perf_counter() - self.started
 
+    def _mean_loss(self) -> float:
+        total, num = self.recent
+        return total / num if num else math.nan
+
     def note(self, text: str) -> None:
         """One sentence about a decision that a user may want to know."""
         self.plan["notes"].append(text)
 
     # --- before the first update ---
-
-    def _check_free(self) -> None:
-        """A new run must not stand beside the checkpoints of another."""
-        if self.folder is not None and self.place.is_first and checkpoint.checkpoints(self.folder):
-            hint = "Go on with resume=True, or choose another folder."
-            raise FileExistsError(
-                sentence(self.where, "folder", "new or empty", f"{self.folder} with checkpoints", hint)
-            )
 
     def _begin(self) -> None:
         """Decide everything that is left to decide."""
@@ -295,9 +287,9 @@ class Training:
         plan["num_updates"] = count_updates(self, seconds)
         plan["num_validations"] = min(plan["num_validations"], plan["num_updates"])
         self.plan.update(self.place.share(plan))
-        self._prepare()
+        self.prepare()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Everything that the plan fixes."""
         settings = self.settings
         self.num_updates = int(self.plan["num_updates"])
@@ -310,7 +302,7 @@ class Training:
         self.constrained = [m for m in self.module.modules() if isinstance(m, ConstrainedCell)]
         if settings.weight_average:
             self.average = {n: p.detach().clone() for n, p in self.module.named_parameters()}
-        self.rng = _random_state()
+        self.rng = random_state()
         self.whole = True
 
     @contextlib.contextmanager
@@ -360,9 +352,9 @@ class Training:
         self.carry = carry
         self.num_done += 1
         self.epoch, self.chunk = following
-        self.recent.append(loss)
+        self.recent = self.recent[0] + loss, self.recent[1] + 1
         self._average()
-        self.rng = _random_state()
+        self.rng = random_state()
         self.whole = True
         self.durations.append(time.perf_counter() - begin)
         num_stops = int(self.num_done / self.num_updates * self.plan["num_validations"] + 1e-9)
@@ -371,15 +363,15 @@ class Training:
         validation = self._stop() if is_stop else None
         stop = self._tell(validation)
         if is_stop:
-            self.recent = []
-        if self.logs is not None and (is_stop or self.num_done % max(1, self.num_updates // 1000) == 0):
+            self.recent = (0.0, 0)
+        if self.folder.logs is not None and (is_stop or self.num_done % max(1, self.num_updates // 1000) == 0):
             named = {f"validation/{k}": v for k, v in (validation or {}).items()}
-            self._log(lambda logs: logs.add(self.num_done, {f"train/{self.loss_name}": loss, "lr": lr, **named}))
-        stop, save = self.place.agree(stop, self._is_time_to_save(self.chunk == 0))
+            self.folder.log(lambda logs: logs.add(self.num_done, {f"train/{self.loss_name}": loss, "lr": lr, **named}))
+        stop, save = self.place.agree(stop, not self._over() and self.folder.is_time(self.chunk == 0))
         if stop:
-            self.stopped = self.stopped or "asked to stop"
+            self.stopped = self.stopped or ASKED
         if save:
-            self._save(must=False)
+            self.folder.save(must=False)
 
     def _look(self, group: list[Chunk]) -> tuple[Any, Any, float]:
         """What the rule says about a group of chunks, with the parameters of now."""
@@ -429,16 +421,16 @@ class Training:
             "epoch": round(self.num_done / self.updates_per_epoch, 3),
             "seconds": round(self.elapsed(), 2),
             "lr": lr,
-            f"train_{self.loss_name}": statistics.fmean(self.recent) if self.recent else math.nan,
+            f"train_{self.loss_name}": self._mean_loss(),
         }
         self.history.append(row | {f"validation_{k}": v for k, v in (validation or {}).items()})
-        self._log(lambda logs: logs.write_table(self.history))
+        self.folder.log(lambda logs: logs.write_table(self.history))
         return validation
 
     def measure(self) -> Metrics:
         """`validate` with the averaged weights, in evaluation mode, which leaves the random numbers alone."""
         assert self.validate is not None
-        rng = _random_state()
+        rng = random_state()
         with self._averaged(), torch.no_grad():
             was = self.module.training
             self.module.eval()
@@ -446,7 +438,7 @@ class Training:
                 return self.validate(self.module)
             finally:
                 self.module.train(was)
-                _set_random_state(rng)
+                set_random_state(rng)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -485,7 +477,7 @@ class Training:
             num_updates=self.num_updates,
             part=min(1.0, self.num_done / self.num_updates),
             epoch=self.num_done / self.updates_per_epoch,
-            loss=statistics.fmean(self.recent) if self.recent else math.nan,
+            loss=self._mean_loss(),
             lr=self.settings.lr * self.schedule.factor(self.num_done),
             seconds=self.elapsed(),
             seconds_left=left + stops_left * self.validation_seconds,
@@ -496,9 +488,13 @@ class Training:
 
     # --- the end ---
 
+    def is_finite(self) -> bool:
+        """Weights that are not finite end the run at the next update; no checkpoint keeps them."""
+        return all(bool(torch.isfinite(p).all()) for p in self.module.parameters())
+
     def _check_end(self) -> None:
         """The last update has no loss after it that would show what it did."""
-        if not self._is_finite():
+        if not self.is_finite():
             got = f"others after update {self.num_done:,}"
             hint = "Try a smaller lr, a smaller clip_norm or float32."
             raise FloatingPointError(sentence(self.where, "the weights", "finite", got, hint))
@@ -513,214 +509,9 @@ class Training:
             put_weights(self.module, self.average)
         self.module.eval()
 
-    # --- the folder ---
-
-    def _open_logs(self) -> None:
-        if self.folder is not None and self.place.is_first:
-            try:
-                self.logs = Logs(self.folder, self.num_done)
-            except OSError as error:
-                self.note(f"There are no logs in {self.folder}: {error.strerror or error}.")
-
-    def _log(self, write: Callable[[Logs], None]) -> None:
-        """Write a log; a disk that is full ends the logs, not the run."""
-        if self.logs is None:
-            return
-        try:
-            write(self.logs)
-        except OSError as error:
-            self._close_logs()
-            self.note(f"The logs in {self.folder} end at update {self.num_done:,}: {error.strerror or error}.")
-
-    def _close_logs(self) -> None:
-        if self.logs is not None:
-            with contextlib.suppress(OSError):
-                self.logs.close()
-            self.logs = None
-
-    def _is_time_to_save(self, end_of_epoch: bool) -> bool:
-        """Every so many seconds, and at the end of an epoch if that takes little of the time."""
-        if self.folder is None or self._over():
-            return False  # the end of a run is saved in any case
-        since = time.perf_counter() - self.saved_at
-        return since >= self.settings.checkpoint_seconds or (end_of_epoch and self.saving_seconds < 0.05 * since)
-
-    def _save(self, *, must: bool) -> None:
-        """Write a checkpoint; of several processes each writes its own part, the first one last.
-
-        Args:
-            must: raise where the folder cannot take it; else a note is made, and the run goes on.
-        """
-        if self.folder is None:
-            return
-        begin = time.perf_counter()
-        place, failure = self.place, None
-        try:
-            if not place.is_first:
-                state, tensors = self._own_state()
-                checkpoint.write_checkpoint(self.folder, self.num_done, state, tensors, rank=place.rank)
-        except OSError as error:
-            failure = error
-        whole = place.all(failure is None)
-        if place.is_first and self._is_finite():
-            try:
-                if not whole:
-                    raise OSError("another process could not write its part")
-                checkpoint.write_checkpoint(self.folder, self.num_done, *self._state())
-            except OSError as error:
-                failure = error
-        self.saved_at = time.perf_counter()
-        self.saving_seconds = self.saved_at - begin
-        if failure is None:
-            return
-        text = f"{self.where}: the folder {self.folder} cannot take a checkpoint: {failure.strerror or failure}."
-        if must:
-            kept = checkpoint.checkpoints(self.folder)
-            hint = "The last checkpoint stays; make room and resume." if kept else "Make room, or name another folder."
-            raise type(failure)(f"{text} {hint}") from None
-        if text not in self.plan["notes"]:
-            self.note(text)
-
-    def _is_finite(self) -> bool:
-        """Weights that are not finite end the run at the next update; no checkpoint keeps them."""
-        return all(bool(torch.isfinite(p).all()) for p in self.module.parameters())
-
-    def _own_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What each process has for itself."""
-        tensors: dict[str, Tensor] = {}
-        carry = checkpoint.pack(self.carry, tensors, "carry")
-        return {"carry": carry, "rng": checkpoint.pack(self.rng, tensors, "rng")}, tensors
-
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """All that a run is, as JSON and tensors."""
-        own, tensors = self._own_state()
-        tensors |= checkpoint.with_prefix("weights", self.module.state_dict().items())
-        tensors |= checkpoint.with_prefix("average", (self.average or {}).items())
-        state: dict[str, Any] = {
-            "fingerprint": self.fingerprint,
-            "settings": dataclasses.asdict(self.settings),
-            "plan": self.plan,
-            "history": self.history,
-            "memo": self.memo,
-            "num_done": self.num_done,
-            "num_stops": self.num_stops,
-            "worse": self.worse,
-            "position": [self.epoch, self.chunk],
-            "recent": self.recent,
-            "stopped": self.stopped,
-            "seconds": self.elapsed(),
-            "best": None if self.best is None else list(self.best[:2]),
-            "optimizer": self.updater.pack(tensors),
-            **own,
-        }
-        if self.best is not None:
-            tensors |= checkpoint.with_prefix("best", self.best[2].items())
-        return state, tensors
-
-    def _restore(self) -> bool:
-        """Go on from the newest whole checkpoint; False where there is none at all."""
-        assert self.folder is not None
-        reasons: list[str] = []
-        for path in self.place.share(checkpoint.checkpoints(self.folder)):
-            reason = ""
-            try:
-                state, tensors = checkpoint.read_checkpoint(path)
-                self._check_same(path, state)
-                self._take(state, tensors)
-                if not self.place.is_first:
-                    state, tensors = checkpoint.read_checkpoint(checkpoint.part_of(path, self.place.rank))
-                self._take_own(state, tensors)
-            except (checkpoint.DamagedCheckpoint, OSError) as error:
-                reason = f"{path} is damaged: {error}"
-            except (KeyError, TypeError, RuntimeError) as error:
-                reason = f"{path} does not fit this run: {str(error).splitlines()[0]}"
-            if self.place.all(not reason):
-                for text in reasons:
-                    self.note(f"The checkpoint {text}; the run goes on from update {self.num_done:,}.")
-                return True
-            reasons.append(reason or f"{path} is damaged for another process")
-        if reasons:
-            hint = "Nothing was changed; train again without resume."
-            raise ValueError(f"{self.where}: the checkpoint {reasons[0]}. {hint}")
-        return False
-
-    def _check_same(self, path: Path, state: dict[str, Any]) -> None:
-        """Raise unless the checkpoint is of this data and these settings."""
-        mine = dataclasses.asdict(self.settings)
-        free = {"device", "checkpoint_seconds"}
-        for name, value in mine.items():
-            if name not in free and state["settings"].get(name) != value:
-                hint = "Resume with the settings of the run, or train into another folder."
-                raise ValueError(
-                    sentence(
-                        self.where, name, f"{state['settings'].get(name)!r} as in {path.parent}", repr(value), hint
-                    )
-                )
-        if state["fingerprint"] != self.fingerprint:
-            hint = "Resume with the same data, or train into another folder."
-            raise ValueError(sentence(self.where, "data", f"those of the run in {path.parent.parent}", "others", hint))
-        if int(state["plan"]["processes"]) != self.place.size:
-            want = f"{state['plan']['processes']} as in {path.parent.parent}"
-            raise ValueError(sentence(self.where, "the number of processes", want, self.place.size))
-
-    def _take(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Become the run of a checkpoint."""
-        self.plan.clear()
-        self.plan.update(state["plan"])
-        self._prepare()
-        device = self.place.device
-        self.module.load_state_dict(checkpoint.below_prefix("weights", tensors))
-        if self.average is not None:
-            found = checkpoint.below_prefix("average", tensors)
-            self.average = {name: found[name].to(device) for name in self.average}
-        self.history[:] = state["history"]
-        self.memo.clear()
-        self.memo.update(state["memo"])
-        self.num_done, self.num_stops, self.worse = state["num_done"], state["num_stops"], state["worse"]
-        self.epoch, self.chunk = state["position"]
-        self.recent, self.stopped = list(state["recent"]), state["stopped"]
-        if self.stopped in ("interrupted", "asked to stop"):
-            self.stopped = ""
-        self.started -= state["seconds"]
-        if state["best"] is not None:
-            weights = {n: t.to(device) for n, t in checkpoint.below_prefix("best", tensors).items()}
-            self.best = (*state["best"], weights)
-        self.updater.unpack(state["optimizer"], tensors)
-
-    def _take_own(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """The part that each process has for itself."""
-        self.carry = None
-        if state["carry"] != {"value": None}:
-            self.carry = checkpoint.unpack(state["carry"], tensors, self._carry_classes(), self.place.device)
-        self.rng = checkpoint.unpack(state["rng"], tensors)
-        _set_random_state(self.rng)
-
-    def _carry_classes(self) -> dict[str, type]:
-        """The NamedTuples that the rule's carry is made of: at the beginning, and after a step."""
-        chunk = self.place.mine(next(iter(self.data.epoch(self.epoch))), self.loss)
-        assert chunk is not None
-        first = self.rule.init(self.module, int(tree.leaves(chunk.xs)[0].shape[1]))
-        with self.place.autocast():
-            second, _ = self.rule.step(self.module, first, chunk, self.loss)
-        return checkpoint.classes_in((first, wide(second, torch.float32)))
-
 
 def put_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy ``weights``, by name, into a module's parameters."""
     with torch.no_grad():
         for name, p in module.named_parameters():
             p.copy_(weights[name])
-
-
-def _random_state() -> tuple[Tensor, ...]:
-    """The state of torch's own generators."""
-    state = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state.append(torch.cuda.get_rng_state())
-    return tuple(state)
-
-
-def _set_random_state(state: tuple[Tensor, ...]) -> None:
-    torch.set_rng_state(state[0])
-    if len(state) > 1 and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state[1])
