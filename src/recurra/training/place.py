@@ -93,7 +93,7 @@ class Place:
         if self.size == 1:
             return tensors
         out = list(tensors)
-        for dtype in {t.dtype for t in tensors}:
+        for dtype in dict.fromkeys(t.dtype for t in tensors):  # in the same order in all processes
             places = [i for i, t in enumerate(tensors) if t.dtype == dtype]
             flat = torch.cat([tensors[i].detach().reshape(-1) for i in places])
             torch.distributed.all_reduce(flat)
