@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.checks import sentence
 
+MOST_BYTES = 2 << 30  # of an unpacked file
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -19,7 +23,7 @@ class Decoded(NamedTuple):
 
 
 def read_text(path: str | os.PathLike[str]) -> Decoded:
-    """Read a text file: UTF-8, UTF-16 or UTF-32 with a byte order mark, else Latin-1, which is said.
+    """Read a text file, plain or gzip: UTF-8, UTF-16 or UTF-32 with a byte order mark, else Latin-1, which is said.
 
     Args:
         path: of the file.
@@ -43,7 +47,7 @@ def read_text(path: str | os.PathLike[str]) -> Decoded:
         raise FileNotFoundError(f"{path}: the file must be there, got none. Check the name and the folder.")
     if not path.is_file():
         raise ValueError(sentence(str(path), "the file", "a file of text", "a folder"))
-    return decode(path.read_bytes(), str(path))
+    return decode(_unpacked(path.read_bytes(), str(path)), str(path))
 
 
 def decode(data: bytes, where: str) -> Decoded:
@@ -75,6 +79,20 @@ def decode(data: bytes, where: str) -> Decoded:
             raise ValueError(_no_text(where, f"{controls} control characters among its first bytes")) from None
         note = f"The file is not UTF-8 (byte {error.start}); it was read as Latin-1, in which every byte is a character."
         return Decoded(_lines(data.decode("latin-1")), (note,))
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    """The content of a gzip file; anything else as it is."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    stream = gzip.GzipFile(fileobj=io.BytesIO(data))
+    try:
+        found = stream.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise ValueError(_no_text(where, "a damaged gzip file")) from None
+    if len(found) > MOST_BYTES:
+        raise ValueError(sentence(where, "the file", f"at most {MOST_BYTES >> 30} GiB of text", "more", "Unpack it first."))
+    return found
 
 
 def _no_text(where: str, what: str) -> str:

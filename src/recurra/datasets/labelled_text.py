@@ -176,8 +176,13 @@ def _table(where: str, content: str, text: str | None, target: str | None) -> La
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ValueError(sentence(f"{where}: line {reader.line_num}", "a row", "one of a table", str(error))) from None
+    if not rows:
+        raise ValueError(sentence(where, "a table", "a header with names of columns", _short(first)))
     header = [cell.strip() for cell in rows[0][1]]
-    body = rows[1:]
+    body, notes = rows[1:], []
+    if len(header) == 2 and text is None and target is None and not _names(first, separator) and _is_row(rows):
+        header, body = ["first", "second"], rows
+        notes.append("The first line is no header.")
     if not body:
         raise ValueError(sentence(where, "a table", "rows below the header", "none"))
     for number, row in body:
@@ -198,7 +203,13 @@ def _table(where: str, content: str, text: str | None, target: str | None) -> La
         if not label.strip():
             raise ValueError(sentence(f"{where}: line {number}", header[the_label], "given in every row", "an empty cell"))
     note = f"The text is the column {header[the_text]!r}, the label the column {header[the_label]!r}."
-    return LabelledTexts(list(columns[the_text]), [label.strip() for label in columns[the_label]], notes=(note,))
+    return LabelledTexts(list(columns[the_text]), [label.strip() for label in columns[the_label]], notes=(*notes, note))
+
+
+def _is_row(rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Is the first of two-column rows a label and a text too? Its label then stands in other rows as well."""
+    pairs = [row for _, row in rows if len(row) == 2]
+    return any(Counter(row[i].strip() for row in pairs)[rows[0][1][i].strip()] > 1 for i in (0, 1))
 
 
 def _named(header: Sequence[str], column: str | None) -> int:

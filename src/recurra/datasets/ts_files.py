@@ -157,7 +157,7 @@ def parse_ts(text: str, where: str = "text") -> LabelledSeries:
         if line.lower().startswith("@data"):
             break
         if line.startswith("@"):
-            key, *values = line[1:].split()
+            key, *values = line[1:].split() or [""]
             head[key.lower()] = values
         elif line and not line.startswith(("#", "%")):
             raise ValueError(sentence(where, "the header of a .ts file", "lines with # or @ up to @data", repr(line[:60])))
@@ -422,7 +422,9 @@ def _table(text: str, where: str) -> tuple[list[str], Iterator[tuple[int, list[s
             raise ValueError(sentence(f"{where}: line {reader.line_num}", "a row", "one of a table", str(error))) from None
 
     found = rows()
-    _, header = next(found)
+    _, header = next(found, (0, []))
+    if not any(header):
+        raise ValueError(sentence(where, "a table", "a header with names of columns", _short(first)))
     twice = next((name for i, name in enumerate(header) if name in set(header[:i])), None) if len(header) < 1000 else None
     if twice is not None:
         raise ValueError(sentence(where, "the columns", "of different names", f"{twice!r} twice"))

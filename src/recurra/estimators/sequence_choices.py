@@ -13,7 +13,8 @@ from ..core.checks import sentence
 from .sequence_network import read_convolutions
 from .sequence_series import Variation
 
-SMALL, MIDDLE = 300, 3000  # training sequences
+FEW, SMALL, MIDDLE = 100, 300, 3000  # training sequences
+ENOUGH_TO_CHOOSE = 100  # held-out sequences, to choose weights by them
 MOST_RECURRENT_STEPS = 250
 
 
@@ -135,9 +136,8 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
     frames = 1 if text or causal else math.ceil(facts.usual_length / stride / MOST_RECURRENT_STEPS)
     frames = given("frames", frames)
     strength = 0.0 if text else (1.0 if small else 0.5 if facts.num < MIDDLE else 0.0)
-    num_models = given("num_models", 1 if not whole_rule or facts.num >= MIDDLE * 4 else 3)
-    folds = num_models >= 3 and facts.num >= 10 * num_models
-    hold_out = given("hold_out", ("folds" if folds else "none") if small else "part")
+    num_models = given("num_models", 1 if not whole_rule or facts.num >= 4 * MIDDLE else 2 if facts.num >= MIDDLE else 3)
+    hold_out = given("hold_out", "none" if facts.num < FEW else "part")
     if hold_out == "folds" and num_models < 2:
         hint = "Each fold is held out from one of the nets."
         raise ValueError(sentence(where, "hold_out", "'part' or 'none' with one net", "'folds'", hint))
@@ -167,7 +167,7 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
     ends = [name for name in ("num_epochs", "num_updates", "budget_minutes") if getattr(estimator, name) is not None]
     if not ends:
         per_epoch = -(-facts.num // found.batch_size)
-        updates = max(10 * per_epoch, 400) if text else max(400, min(40 * per_epoch, 3000), 10 * per_epoch)
+        updates = max(8 * per_epoch, 400) if text else max(400, min(40 * per_epoch, 3000), 10 * per_epoch)
         found = Choices(**{**found.to_json(), "num_updates": updates})
         notes.append(f"Training makes {updates} updates ({updates / per_epoch:.0f} passes over the data).")
     notes.insert(0, _network_note(found, facts))
@@ -205,7 +205,7 @@ def _network_note(found: Choices, facts: Facts) -> str:
 
 def _hold_out_note(found: Choices) -> str:
     return {
-        "part": "A part of the data is held out to choose the weights and to calibrate the answers.",
+        "part": "A part of the data is held out, to measure and to calibrate the answers.",
         "folds": f"Each of the {found.num_models} nets leaves out another part of the data, on which it is measured.",
         "none": "Nothing is held out: the model's quality on new data is not known, and its probabilities are not calibrated.",
     }[found.hold_out]

@@ -27,8 +27,8 @@ class SequenceClassifier(SequenceEstimator):
         p(class | x) = 1/M sum_m softmax(W_m pool(h) / temperature)                   of M nets
 
     Lengths may differ. What is left open (None, "auto") is decided from the data and said in ``notes_``. Small sets get
-    several small nets, varied series and dropout; each net leaves out a part of the data on which it is measured, and a
-    temperature is found there that makes the probabilities fit.
+    several small nets, varied series and dropout. From larger ones a part is held out, on which the model is measured and a
+    temperature is found that makes the probabilities fit.
 
     Args:
         cell: any cell that is built from (input_size, hidden_size), with options if wanted: ``"GRUCell"``,
@@ -55,8 +55,8 @@ class SequenceClassifier(SequenceEstimator):
         input_dropout: the same for the input's features.
         num_models: M, nets trained together, whose probabilities are averaged.
         batch_size: B, sequences per update.
-        hold_out: what is not trained on, to choose weights and to calibrate: "part" (``validation_part``), "folds" (from
-            each net another part), "none".
+        hold_out: what is not trained on, to measure and to calibrate: "part" (``validation_part``; of 100 sequences or more
+            it also chooses the weights), "folds" (from each net another part), "none" (the default below 100 sequences).
         validation_part: of the sequences, the same from each class, with ``hold_out="part"``.
         num_epochs, num_updates, budget_minutes, max_epochs, lr, lr_decay, warmup_updates, optimizer, beta2, weight_decay,
             clip_norm, clip_value, accumulate, weight_average, num_validations, patience, precision, device: of training;

@@ -24,7 +24,7 @@ from ..training import TrainProgress, TrainSettings
 from .estimator import Estimator
 from .named import named
 from .sequence_batches import VariedBatches, in_batches, padded
-from .sequence_choices import Choices, Facts, choose
+from .sequence_choices import ENOUGH_TO_CHOOSE, Choices, Facts, choose
 from .sequence_network import POOLINGS, MemberTargets, NetworkPlan, build, read_convolutions
 from .sequence_series import SCALES, SeriesEncoder, read_series
 from .sequence_text import TextEncoder, read_texts, words_of
@@ -191,7 +191,7 @@ class SequenceEstimator(Estimator):
             data,
             self._loss() if isinstance(rule, BPTT) else self._step_loss(),
             rule=rule,
-            validate=self._validation(held, held_targets) if held else None,
+            validate=self._validation(held, held_targets) if len(held) >= ENOUGH_TO_CHOOSE or validation else None,
             on_progress=on_progress,
             folder=folder,
             resume=resume,
