@@ -105,6 +105,8 @@ def read_table(
     lines = lines[start:]
     chosen = delimiter or find_delimiter(lines[:200])
     rows = list(_rows(lines, chosen, path, start))
+    if not rows:
+        raise ValueError(sentence(WHERE, str(path), "a table", "only delimiters"))
     if start:
         notes.append(f"{start} lines of comment or nothing at the beginning were skipped.")
     if chosen != "," and delimiter is None:

@@ -76,7 +76,7 @@ def find_seasons(series: Sequence[Array], max_period: int | None = None, natural
             | {
                 int(p)
                 for p in peaks
-                if score[p] - score[1:p].min() > _DIP and not any(abs(p - n) <= n / 20 for n in expected)
+                if levels[p] - levels[1:p].min() > _DIP and not any(abs(p - n) <= n / 20 for n in expected)
             }
         ),
         dtype=int,
