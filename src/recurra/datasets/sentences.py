@@ -32,7 +32,8 @@ def read_polarity(folder: Path, name: str = "rt-polarity") -> LabelledSentences:
     words: list[list[str]] = []
     labels: list[int] = []
     for label, ending in enumerate(("neg", "pos")):
-        lines = (folder / f"{name}.{ending}").read_text(encoding="latin-1").split("\n")  # splitlines would also cut at latin-1's 0x85
+        text = (folder / f"{name}.{ending}").read_text(encoding="latin-1")
+        lines = text.split("\n")  # splitlines would also cut at latin-1's 0x85
         found = [re.findall(r"[a-z0-9']+|[.,!?;:]", line.lower()) for line in lines]
         found = [line for line in found if line]
         if not found:
