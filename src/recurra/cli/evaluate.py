@@ -1,4 +1,4 @@
-"""``recurra evaluate``: how well a saved model predicts a text."""
+"""``recurra evaluate``: how good a saved model is on a file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from .edge import command
 @command
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="A text in UTF-8.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A file of the kind it was trained on.", show_default=False)],
+    target: Annotated[
+        str | None, typer.Option(help="Table: the column to predict.", show_default="as in training")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads.", show_default="torch's own")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure how well a saved model predicts a text, exactly, from its beginning to its end."""
-    from .reading import read_text
-
-    text = read_text(file, min_chars=2)
-    from ..estimators import LanguageModel
-    from .screen import console, facts, loss_words
-    from .train import use_threads
+    """Measure a saved model on another file: the loss of a text, the accuracy of a classifier, the errors of forecasts."""
+    from .jobs import Roles, job_of_run
+    from .screen import console, facts
+    from .train import finite, use_threads
 
     use_threads(threads)
-    metrics = LanguageModel.load(run).evaluate(text)
+    job, model = job_of_run(run, file, Roles(target=target))
+    metrics, rows = job.evaluate(model)
     if as_json:
-        typer.echo(json.dumps(metrics, indent=2))
+        typer.echo(json.dumps(finite(metrics), indent=2))
         return
-    rows = [("Text", f"{file}: {metrics['num_chars']:,} characters predicted"), ("Loss", loss_words(metrics))]
-    if metrics["num_unknown"]:
-        share = metrics["num_unknown"] / metrics["num_chars"]
-        rows.append(("Unknown", f"{metrics['num_unknown']:,} characters ({share:.2%}) were not in the training text"))
     facts(console(), rows)

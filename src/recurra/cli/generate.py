@@ -15,9 +15,12 @@ from .edge import command
 def generate(
     run: Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)],
     prompt: Annotated[str, typer.Option(help="What stands before the text.", show_default="a new line")] = "\n",
-    length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
+    length: Annotated[int, typer.Option(help="Characters (bytes, words) to write.")] = 500,
     temperature: Annotated[float, typer.Option(help="1: as likely as the model thinks; less: more careful.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest characters each time.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest each time.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest ones that together have this probability.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -25,7 +28,7 @@ def generate(
     from ..estimators import LanguageModel
 
     model = LanguageModel.load(run)
-    if prompt == "\n" and "\n" not in model.vocabulary_:
-        prompt = ""
-    text = model.generate(prompt, length, temperature, top_k, seed)
+    if prompt == "\n":
+        prompt = model.tokens_.newline
+    text = model.generate(prompt, length, temperature, top_k, seed, top_p=top_p)
     typer.echo(json.dumps({"prompt": prompt, "text": text}) if as_json else prompt.lstrip("\n") + text)

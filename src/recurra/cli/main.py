@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, evaluate, generate, listing, reproduce, show, train
+from . import check, demo, evaluate, forecast, generate, listing, predict, report, reproduce, show, train
 from .edge import speak_unicode
 
 app = typer.Typer(
     name="recurra",
-    help="Every recurrent neural network in one house: train one on your text, look at any of them.",
+    help="Every recurrent neural network in one house: train one on your data, look at any of them.",
     epilog="Begin with: recurra demo",
     no_args_is_help=True,
     add_completion=False,
@@ -43,10 +43,13 @@ def _everything(
 
 
 for _name, _function, _panel in (
-    ("demo", demo.demo, "Language models"),
-    ("train", train.train, "Language models"),
-    ("generate", generate.generate, "Language models"),
-    ("evaluate", evaluate.evaluate, "Language models"),
+    ("demo", demo.demo, "Models of your data"),
+    ("train", train.train, "Models of your data"),
+    ("generate", generate.generate, "Models of your data"),
+    ("forecast", forecast.forecast, "Models of your data"),
+    ("predict", predict.predict, "Models of your data"),
+    ("evaluate", evaluate.evaluate, "Models of your data"),
+    ("report", report.report, "Models of your data"),
     ("list", listing.list_members, "The catalog"),
     ("show", show.show, "The catalog"),
     ("check", check.check, "The catalog"),

@@ -84,7 +84,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise ValueError(sentence("recurra", "--out", "a folder", f"{folder}, a file"))
-    if not any(folder.iterdir()):
+    if not any(item.name != "command.json" for item in folder.iterdir()):  # left by a run that did not begin
         return
     if not (folder / "config.json").is_file():
         got = f"{folder}, which holds other files"

@@ -12,7 +12,8 @@ from .reading import clock
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..estimators import LanguageModel, TrainingProgress
+    from ..estimators import TrainingProgress
+    from ..training import TrainProgress
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -35,22 +36,28 @@ def facts(screen: Console, rows: Iterable[tuple[str, str]]) -> None:
     screen.print(grid)
 
 
-def model_facts(model: LanguageModel) -> list[tuple[str, str]]:
+def model_facts(model: Any) -> list[tuple[str, str]]:
     """What a model is and how it will be trained, in words."""
     plan = model.plan_
-    layers = "1 layer" if model.num_layers == 1 else f"{model.num_layers} layers"
+    size = f"{model.num_layers} layer{'s' * (model.num_layers != 1)}"
+    if getattr(model, "hidden_size", None):
+        size += f" of {model.hidden_size}"
     passes = plan["num_updates"] / plan["updates_per_epoch"]
-    rate = {"linear": ", falling in a line to 0", "cosine": ", falling to 0", "constant": ""}[model.lr_decay]
+    falling = {"linear": ", falling in a line to 0", "cosine": ", falling to 0", "constant": ""}[model.lr_decay]
+    rate = f", lr {model.lr:g}{falling}" if model.lr else ""
     update_s = plan["seconds_per_update"]
-    streams = "1 stream" if plan["batch_size"] == 1 else f"{plan['batch_size']} streams"
+    each = ""
+    if "batch_size" in plan and "num_steps" in plan:
+        streams = "1 stream" if plan["batch_size"] == 1 else f"{plan['batch_size']} streams"
+        each = f" of {streams} x {plan['num_steps']} {model.tokens_.unit}"
     rows = [
-        ("Model", f"{model.cell}, {layers} of {model.hidden_size}, {plan['num_parameters']:,} parameters"),
-        ("Learning", f"{model.rule} with engine {model.engine}, {model.optimizer}, lr {model.lr:g}{rate}"),
+        ("Model", f"{model.cell}, {size}, {plan['num_parameters']:,} parameters"),
+        ("Learning", f"{model.rule} with engine {model.engine}, {model.optimizer}{rate}"),
         ("Numbers", f"{plan['precision']}, {plan['device']}, threads: {plan['threads']}"),
         (
             "Plan",
-            f"{plan['num_updates']:,} update{'s' * (plan['num_updates'] != 1)} of {streams} x {plan['num_steps']} characters: "
-            + (f"{passes:.1f} passes over the text" if passes >= 0.1 else "less than a tenth of the text")
+            f"{plan['num_updates']:,} update{'s' * (plan['num_updates'] != 1)}{each}: "
+            + (f"{passes:.1f} passes over the data" if passes >= 0.1 else "less than a tenth of the data")
             + (f", {update_s:.2f} s each" if update_s else ""),
         ),
     ]
@@ -58,7 +65,7 @@ def model_facts(model: LanguageModel) -> list[tuple[str, str]]:
 
 
 class TrainingScreen:
-    """A progress bar with the time left and a line for every validation: the ``on_progress`` of `LanguageModel.fit`.
+    """A progress bar with the time left and a line for every validation: the ``on_progress`` of any estimator.
 
     Args:
         screen: where to.
@@ -66,7 +73,7 @@ class TrainingScreen:
         show_samples: print the model's samples too, at the beginning, in the middle and at the end.
     """
 
-    def __init__(self, screen: Console, model: LanguageModel, *, show_samples: bool = False) -> None:
+    def __init__(self, screen: Console, model: Any, *, show_samples: bool = False) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.screen, self.model, self.show_samples = screen, model, show_samples
@@ -92,19 +99,25 @@ class TrainingScreen:
     ) -> None:
         self.bar.stop()
 
-    def __call__(self, progress: TrainingProgress) -> None:
+    def __call__(self, progress: TrainingProgress | TrainProgress) -> None:
         """Show an update."""
+        from ..estimators import TrainingProgress
+
         if progress.update == 0:
             facts(self.screen, model_facts(self.model))
             self.num_notes = len(self.model.plan_["notes"])
             self.screen.print()
-        if progress.validation is not None or (progress.sample is not None and progress.update):
+        sample = progress.sample if isinstance(progress, TrainingProgress) else None
+        if progress.validation is not None or (sample is not None and progress.update):
             self._line(progress)
-        if progress.sample is not None and self.show_samples and self._wanted(progress):
-            self._sample(progress)
+        if sample is not None and self.show_samples and self._wanted(progress):
+            show_sample(self.screen, f"what it writes after {progress.update:,} updates", sample)
         done = progress.update == progress.num_updates
         loss = "" if math.isnan(progress.loss) else f"loss {progress.loss:.3f}  "
-        news = f"{loss}{progress.chars_per_second / 1000:,.1f}k chars/s  {clock(progress.seconds_left)} left"
+        speed = ""
+        if isinstance(progress, TrainingProgress):
+            speed = f"{progress.chars_per_second / 1000:,.1f}k {self.model.tokens_.unit}/s  "
+        news = f"{loss}{speed}{clock(progress.seconds_left)} left"
         self.bar.update(
             self.task,
             description="Measuring" if done else f"update {progress.update:,} of {progress.num_updates:,}",
@@ -113,24 +126,24 @@ class TrainingScreen:
             news="" if done else news,
         )
 
-    def _line(self, progress: TrainingProgress) -> None:
+    def _line(self, progress: TrainingProgress | TrainProgress) -> None:
         if not self.lines:
             self.screen.print("    done   update   passes    training   validation     time     left")
         self.lines += 1
-        valid = "-" if progress.validation is None else f"{progress.validation:.4f}"
+        found = progress.validation
+        if isinstance(found, dict):
+            found = next(iter(found.values()), None)
+        valid = "-" if found is None else f"{found:.4f}"
         self.screen.print(
             f"{progress.part:8.0%} {progress.update:8,} {progress.epoch:8.1f}"
             f" {progress.loss:11.4f} {valid:>12} {clock(progress.seconds):>8} {clock(progress.seconds_left):>8}"
         )
 
-    def _wanted(self, progress: TrainingProgress) -> bool:
+    def _wanted(self, progress: TrainingProgress | TrainProgress) -> bool:
         """At the beginning, early, in the middle and at the end."""
         middle = progress.part >= 0.5 and not self.past_middle
         self.past_middle = self.past_middle or middle
         return progress.part in (0.0, 1.0) or self.lines == 1 or middle
-
-    def _sample(self, progress: TrainingProgress) -> None:
-        show_sample(self.screen, f"what it writes after {progress.update:,} updates", progress.sample or "")
 
 
 def show_sample(screen: Console, title: str, text: str) -> None:

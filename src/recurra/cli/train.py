@@ -1,4 +1,4 @@
-"""``recurra train``: from a text file to a language model."""
+"""``recurra train``: from a file to a model and a page about it."""
 
 from __future__ import annotations
 
@@ -13,67 +13,77 @@ from .edge import INTERRUPTED, command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..estimators import LanguageModel
+    from .jobs import Job
     from .screen import TrainingScreen
-
-MIN_CHARS = 200  # less than this is no text to learn from
 
 
 @command
 def train(
-    file: Annotated[Path, typer.Argument(help="A text in UTF-8.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A text, a table, labelled series or labelled texts.", show_default=False)
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the model.", show_default="FILE's name with -model")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for everything: 15m, 90s, 1.5h.", show_default="15m")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the text, instead of --budget.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--as", help="text, forecast, classify or regress.", show_default="found out from the file"),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Table: the column to predict (several with commas).")] = None,
+    time: Annotated[str | None, typer.Option(help="Table: the column of times.", show_default="found out")] = None,
+    series: Annotated[str | None, typer.Option(help="Table: the column that tells series apart.")] = None,
+    text: Annotated[str | None, typer.Option(help="Table: the column of texts.")] = None,
+    known: Annotated[str | None, typer.Option(help="Table: columns known ahead, with commas.")] = None,
+    past: Annotated[str | None, typer.Option(help="Table: columns known for the past only, with commas.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps to forecast.", show_default="found out")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the training: 15m, 90s, 1.5h.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data, instead of --budget.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates, instead of --budget.")] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Part at the end that is held out.")] = 0.1,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Part that is held out.", show_default="0.1 of a text, 0.2 of sequences")
+    ] = None,
     cell: Annotated[
-        str, typer.Option(help="Any of `recurra list cells`, e.g. 'LSTMCell(peephole=True)'.")
-    ] = "LSTMCell",
+        str | None, typer.Option(help="Any of `recurra list cells`, e.g. 'LSTMCell(peephole=True)'.")
+    ] = None,
     layers: Annotated[int | None, typer.Option(help="Cells on top of each other.")] = None,
     hidden_size: Annotated[int | None, typer.Option(help="Units per layer.")] = None,
-    embedding_size: Annotated[int | None, typer.Option(help="Size of a character's vector.")] = None,
+    embedding_size: Annotated[int | None, typer.Option(help="Text: size of a token's vector.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Text: chars, bytes or words.", show_default="chars")] = None,
+    models: Annotated[int | None, typer.Option(help="Models trained side by side; their answers are averaged.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Of each layer's output.")] = None,
-    input_dropout: Annotated[float | None, typer.Option(help="Of the character's vector.")] = None,
+    input_dropout: Annotated[float | None, typer.Option(help="Of the input.")] = None,
     lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Streams side by side.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="Characters per chunk.")] = None,
-    rule: Annotated[str, typer.Option(help="Any learning rule of `recurra list rules`.")] = "TruncatedBPTT",
-    engine: Annotated[str, typer.Option(help="Any of `recurra list engines`.")] = "Auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto: the faster one.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Sequences side by side.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Text: tokens per chunk.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Any learning rule of `recurra list rules`.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Any of `recurra list engines`.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16, float16, or auto: the fastest.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads.", show_default="torch's own")] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights, the noise and the samples.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the weights, the noise and the samples.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; the rest goes to stderr.")] = False,
 ) -> None:
-    """Train a language model of characters on a text file."""
-    from .reading import check_free, minutes, read_text
+    """Find out what a file is, train a model for it, and write a page about it."""
+    from .jobs import Roles, job_of_file
+    from .reading import check_free, minutes
 
     ends = {"--budget": budget, "--epochs": epochs, "--updates": updates}
     given = [name for name, value in ends.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"recurra: the end of training must be one of {', '.join(ends)}, got {' and '.join(given)}.")
-    if not 0 <= validation_fraction <= 0.5:
+    if validation_fraction is not None and not 0 <= validation_fraction <= 0.5:
         raise ValueError(
             f"recurra: --validation-fraction must be between 0 (none) and 0.5, got {validation_fraction:g}."
         )
-    text = read_text(file, min_chars=MIN_CHARS)
-    folder = Path(f"{file.stem}-model") if out is None else out
-    check_free(folder, overwrite)
-    time = minutes(budget or "15m") if epochs is None and updates is None else None
-
-    from ..estimators import LanguageModel
-    from .screen import TrainingScreen, console, facts
-
-    use_threads(threads)
-    arguments: dict[str, Any] = {
+    options: dict[str, Any] = {
         "cell": cell,
         "num_layers": layers,
         "hidden_size": hidden_size,
         "embedding_size": embedding_size,
+        "tokens": tokens,
+        "num_models": models,
         "dropout": dropout,
         "input_dropout": input_dropout,
         "lr": lr,
@@ -84,30 +94,82 @@ def train(
         "precision": precision,
         "device": device,
         "seed": seed,
-        "budget_minutes": time,
+        "budget_minutes": minutes(budget) if budget is not None else None,
         "num_epochs": epochs,
         "num_updates": updates,
     }
-    model = LanguageModel(**{name: value for name, value in arguments.items() if value is not None})
+    roles = Roles(target, time, series, text, _names(known), _names(past), horizon)
+    folder = Path(f"{file.stem}-model") if out is None else out
+    if resume:
+        check_run(folder)
+    else:
+        check_free(folder, overwrite)
+    job, why = job_of_file(file, roles, validation_fraction, kind)
+
+    from .screen import TrainingScreen, console, facts
+
+    use_threads(threads)
+    model = make(job, {name: value for name, value in options.items() if value is not None}, folder, resume)
     screen = console(stderr=as_json)
-    held_out = split(text, validation_fraction)
-    learned = text[: len(text) - len(held_out)]
-    rows = [("Text", f"{file}: {len(text):,} characters, {len(set(text))} different")]
-    if held_out:
-        rows.append(("Held out", f"the last {len(held_out):,} characters, for validation"))
-    facts(screen, rows)
-    run(model, learned, held_out or None, folder, TrainingScreen(screen, model), screen)
+    facts(
+        screen,
+        [("File", f"{file}: {why}. This will be {job.what}."), *(row for row in job.facts if row[0] != "File")],
+    )
+    found = run(job, model, folder, TrainingScreen(screen, model), screen, resume=resume, overwrite=overwrite)
     if as_json:
-        result = {"folder": str(folder), "record": model.record_, "history": model.history_}
-        typer.echo(json.dumps(result, indent=2))
+        result = {
+            "folder": str(folder),
+            "record": model.record_,
+            "history": model.history_,
+            "metrics": found.get("metrics"),
+        }
+        typer.echo(json.dumps(finite(result), indent=2))
         return
-    facts(screen, [("Next    ", f"recurra generate {folder}")])
+    facts(screen, [("Next    ", job.next_command(folder))])
 
 
-def split(text: str, fraction: float) -> str:
-    """The part at the end that is held out; nothing if it would be too short to say anything."""
-    size = int(len(text) * fraction)
-    return text[len(text) - size :] if size >= 2 else ""
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def finite(value: Any) -> Any:
+    """For JSON: no NaN."""
+    from ..report.write import finite_values
+
+    return finite_values(value)
+
+
+def make(job: Job, options: dict[str, Any], folder: Path, resume: bool) -> Any:
+    """The estimator with the user's options; on resumption with those of the run where the user says nothing.
+
+    Raises:
+        ValueError: an option that this kind of model does not have.
+    """
+    kind = job.estimator
+    known = kind._defaults()
+    names = {"num_layers": "layers", "num_models": "models", "num_epochs": "epochs", "num_updates": "updates"}
+    names["budget_minutes"] = "budget"
+    for name in options:
+        if name not in known:
+            shown = "--" + names.get(name, name).replace("_", "-")
+            raise ValueError(f"recurra: {shown} must be left out for {job.what}, got {options[name]!r}.")
+    base = job.defaults()
+    if any(end in options for end in ("budget_minutes", "num_epochs", "num_updates")):
+        base = {
+            name: value for name, value in base.items() if name not in ("budget_minutes", "num_epochs", "num_updates")
+        }
+    if resume and (folder / "config.json").is_file():
+        from ..estimators.estimator import read_config
+
+        base = read_config(folder, "recurra", kind.kind)["arguments"]
+    return kind(**{**base, **options})
+
+
+def check_run(folder: Path) -> None:
+    """Raise unless there is a run to go on with."""
+    if not (folder / "config.json").is_file():
+        got = "one without a run" if folder.is_dir() else "nothing there"
+        raise ValueError(f"recurra: --resume must be given with the folder of an unfinished run ({folder}), got {got}.")
 
 
 def use_threads(threads: int | None) -> None:
@@ -123,31 +185,59 @@ def use_threads(threads: int | None) -> None:
 
 
 def run(
-    model: LanguageModel, text: str, held_out: str | None, folder: Path, shown: TrainingScreen, screen: Console
-) -> None:
-    """Train, save, and say how it went; what Ctrl-C leaves is saved too."""
-    from .screen import facts, loss_words
+    job: Job,
+    model: Any,
+    folder: Path,
+    shown: TrainingScreen,
+    screen: Console,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train into the folder, evaluate, write the page, and say how it went; returns the evaluation.
+
+    Ctrl-C leaves a run that can be resumed, and beside it the model as it was then.
+    """
+    from ..estimators.estimator import remove_run
+    from ..report import write_report
+    from ..report.write import write_evaluation
+    from .jobs.job import COMMAND
+    from .screen import facts
+
+    if overwrite and not resume:
+        remove_run(folder)
+        (folder / COMMAND).unlink(missing_ok=True)
+
+    def watch(progress: Any) -> None:
+        if not (folder / COMMAND).exists():  # not before it is clear that the run can begin
+            job.remember(folder)
+        shown(progress)
 
     try:
         with shown:
-            model.fit(text, held_out, on_progress=shown)
+            job.fit(model, folder, resume, watch)
     except KeyboardInterrupt:
         record = getattr(model, "record_", None)
-        if record is None or not record["updates_made"]:
+        if record is None or not record.get("updates_made"):
             raise
-        model.save(folder)
-        typer.echo(f"recurra: stopped after {record['updates_made']:,} updates; the model is in {folder}.", err=True)
+        stopped = folder / "stopped"
+        model.save(stopped)
+        text = (
+            f"recurra: stopped after {record['updates_made']:,} updates; go on with the same command and --resume. "
+            f"The model as it is now is in {stopped}."
+        )
+        typer.echo(text, err=True)
         raise typer.Exit(INTERRUPTED) from None
-    model.save(folder)
     record = model.record_
     rows = [("Note", note) for note in record["plan"]["notes"][shown.num_notes :]]
     if record["stopped"]:
         rows.append(("Stopped", f"after {record['updates_made']:,} updates: {record['stopped']}"))
-    if held_out is not None:
-        rows.append(("Held out", loss_words(record["validation"])))
-        unknown = record["validation"]["num_unknown"]
-        if unknown:
-            rows.append(("", f"({unknown:,} characters of it are not in the training text)"))
-    rows.append(("Saved", f"{folder} ({record['seconds']:.0f} s in all)"))
     screen.print()
+    with screen.status("Measuring"):
+        found = job.evaluation(model, folder)
+        write_evaluation(folder, found)
+        page = write_report(folder)
+    rows += job.result(found)
+    rows += [("Saved", f"{folder} ({record['seconds']:.0f} s in all)"), ("Page", str(page))]
     facts(screen, rows)
+    return found

@@ -125,6 +125,23 @@ def _draw_forecast(figure: Any, series: Mapping[str, Any]) -> None:
     axis.set_title(plain(series["name"]), loc="left", fontsize=10)
 
 
+def draw_forecast(figure: Any, forecast: Any, num: int = 4) -> None:
+    """The first series of a `recurra.estimators.forecasting.forecast.Forecast`, with the interval if there is one."""
+    chosen = [(i, c) for i in range(len(forecast.names)) for c in range(len(forecast.targets))][:num]
+    axes = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
+    for axis, (i, c) in zip(axes, chosen):
+        steps = range(1, forecast.horizon + 1) if forecast.times is None else forecast.times[i]
+        if forecast.interval is not None:
+            low, high, part = forecast.interval
+            axis.fill_between(
+                steps, low[i, :, c], high[i, :, c], color=OURS, alpha=0.2, lw=0, label=f"{part:.0%} interval"
+            )
+        axis.plot(steps, forecast.point[i, :, c], color=OURS, lw=1.6, label="forecast")
+        axis.set_title(plain(f"{forecast.names[i]} {forecast.targets[c]}"), loc="left", fontsize=10)
+        axis.grid(alpha=0.25)
+    axes[0].legend(frameon=False, fontsize=8)
+
+
 def _draw_steps(figure: Any, errors: Sequence[float]) -> None:
     axis = figure.subplots()
     axis.plot(range(1, len(errors) + 1), errors, "o-" if len(errors) < 60 else "-", ms=3, color=OURS)

@@ -24,7 +24,7 @@ def write_evaluation(folder: str | os.PathLike[str], found: Mapping[str, Any]) -
         folder: of the saved model.
         found: JSON values; numbers that are not finite become null.
     """
-    text = json.dumps(_finite(found), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(finite_values(found), indent=1, allow_nan=False) + "\n"
     write_atomically(Path(folder, EVALUATION), text)
 
 
@@ -71,12 +71,12 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return data
 
 
-def _finite(value: Any) -> Any:
+def finite_values(value: Any) -> Any:
     """The same, with None for numbers that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite_values(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite_values(v) for v in value]
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if hasattr(value, "item"):
