@@ -14,6 +14,7 @@ from .section import Section
 
 TARGET = 1.42  # nats per character
 MINUTES = 15.0
+BUDGET = 12.5  # minutes for `fit`: the rest is for a machine that becomes slower after the calibration
 
 
 def data_file() -> Path:
@@ -30,7 +31,7 @@ def run(quick: bool = False) -> Section:
     """The first 90 % of the characters for training, the last 10 % for validation, everything inside the budget."""
     text = pydoc_data.topics.topics["strings"] * 4 if quick else data_file().read_text(encoding="utf-8")
     split = int(0.9 * len(text))
-    options = {"hidden_size": 32, "num_updates": 20} if quick else {**RECIPE, "budget_minutes": MINUTES}
+    options = {"hidden_size": 32, "num_updates": 20} if quick else {**RECIPE, "budget_minutes": BUDGET}
     model = LanguageModel(**options)
     curve: list[tuple[float, float]] = []
 
@@ -48,7 +49,7 @@ def run(quick: bool = False) -> Section:
     row = (
         f"`LanguageModel({given})`",
         f"{size:,}",
-        f"{record['seconds'] / 60:.1f}",
+        f"{record['seconds'] / 60:.1f} (limit {MINUTES:g})",
         f"{result['nats_per_char']:.4f} (target <= {TARGET})",
         f"{result['bits_per_char']:.4f}",
     )
@@ -65,9 +66,11 @@ def run(quick: bool = False) -> Section:
 
 
 RECIPE: dict[str, object] = {
-    "hidden_size": 640,
-    "weight_drop": 0.2,
-    "batch_size": 32,
+    "num_models": 2,
+    "hidden_size": 512,
+    "batch_size": 64,
+    "num_steps": 64,
+    "restart": 0.01,
     "lr": 4e-3,
     "precision": "bfloat16",
 }
