@@ -1,0 +1,360 @@
+"""The forecaster: what it takes, what it hands back, what it refuses; its measures, seasons and windows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recurra.core.tree import leaves
+from recurra.datasets.series import SeriesSet
+from recurra.estimators import Forecaster, load_estimator
+from recurra.estimators.forecasting import coverage, find_seasons, mae, mase, pinball_loss, rmse, smape
+from recurra.estimators.forecasting.baselines import METHODS, answer
+from recurra.estimators.forecasting.calendar import features, natural_periods
+from recurra.estimators.forecasting.decide import decide
+from recurra.estimators.forecasting.windows import Prepared, Setup
+
+SMALL: dict[str, Any] = {"hidden_size": 6, "num_updates": 12, "batch_size": 16, "horizon": 4}
+
+
+def wave(length: int = 120, period: int = 12, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return np.sin(2 * np.pi * np.arange(length) / period) + 0.05 * random.normal(size=length)
+
+
+def frame(length: int = 120) -> Any:
+    import pandas as pd
+
+    index = pd.date_range("2024-01-01", periods=length, freq="D", name="day")
+    return pd.DataFrame({"a": wave(length), "b": wave(length, 7, 1)}, index=index)
+
+
+# --- forms of data ---
+
+
+@pytest.mark.parametrize("variables", ["separate", "joint"])
+def test_shapes_follow_the_data(variables: str) -> None:
+    assert Forecaster(**SMALL).fit(wave()).predict().shape == (4,)
+    model = Forecaster(variables=variables, **SMALL).fit(np.stack([wave(), wave(seed=1)], 1))
+    assert model.predict().shape == (4, 2)
+    assert model.predict(np.stack([wave(50), wave(50)], 1), horizon=2).shape == (2, 2)
+    many = Forecaster(variables=variables, **SMALL).fit([wave(60), wave(100), wave(9)])
+    assert many.predict().shape == (3, 4)
+    found = many.forecast([wave(30), wave(3)])
+    assert found.quantiles.shape == (2, 4, 1, 3)
+    assert np.isfinite(found.quantiles).all()
+    assert (np.diff(found.quantiles, axis=-1) >= 0).all()
+
+
+def test_frames_go_on_in_time() -> None:
+    data = frame()
+    model = Forecaster(**SMALL).fit(data)
+    out = model.predict()
+    assert list(out.columns) == ["a", "b"]
+    assert [str(t.date()) for t in out.index] == ["2024-04-30", "2024-05-01", "2024-05-02", "2024-05-03"]
+    long = data.reset_index().melt("day", var_name="which", value_name="y")
+    model = Forecaster(series="which", target="y", **SMALL).fit(long)
+    assert set(model.predict()["series"]) == {"a", "b"}
+    assert model.forecast().interval is not None
+    with pytest.raises(ValueError, match=r"the targets must be a, b, got a, c"):
+        Forecaster(**SMALL).fit(data).predict(data.rename(columns={"b": "c"}))
+
+
+def test_a_file_and_its_notes(tmp_path: Path) -> None:
+    path = tmp_path / "sales.csv"
+    frame().sample(frac=1, random_state=0).to_csv(path)
+    model = Forecaster(**SMALL).fit(path)
+    assert "The rows were not in the order of time: they were sorted." in model.notes_
+    assert model.forecast(path).times is not None
+
+
+def test_scikit_learn_clones_it() -> None:
+    from sklearn.base import clone
+
+    model = Forecaster(cell="LSTMCell", quantiles=(0.2, 0.8))
+    copy = clone(model)
+    assert copy is not model
+    assert copy.get_params() == model.get_params()
+    with pytest.raises(ValueError, match="Did you mean horizon"):
+        model.set_params(horizn=3)
+
+
+# --- learning ---
+
+
+def test_it_learns_a_season_and_says_so() -> None:
+    data = 10 + wave(240) + 0.02 * np.arange(240)
+    model = Forecaster(horizon=12, hidden_size=16, num_updates=150, lr=5e-3).fit(data[:-12])
+    assert model.season_ == 12
+    assert any("Season: 12 steps" in note for note in model.notes_)
+    assert model.evaluation_["mae"] < model.evaluation_["seasonal_naive"]["mae"]
+    assert model.score(data) > 0.3
+
+
+def test_known_covariates_are_used_and_needed() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(160, 1))
+    y = 2 * x[:150, 0] + 0.01 * random.normal(size=150)
+    options = {**SMALL, "num_updates": 150, "hidden_size": 8, "lr": 1e-2, "season": 1}
+    with_x = Forecaster(**options).fit(y, known=x)
+    without = Forecaster(**options).fit(y)
+    assert with_x.evaluation_["mae"] < 0.5 * without.evaluation_["mae"]
+    assert with_x.predict().shape == (4,)
+    with pytest.raises(ValueError, match=r"known of series '#1' must be given for 4 steps beyond the values, got 0"):
+        with_x.predict(y, known=x[:150])
+    with pytest.raises(ValueError, match=r"known must be 1 covariates as in the training, got 0"):
+        with_x.predict(y)
+
+
+def test_missing_values_are_masked() -> None:
+    data = wave(200)
+    data[::7] = np.nan
+    data[40:60] = np.nan
+    model = Forecaster(past=(), **SMALL).fit(data, past=np.where(np.isnan(data), np.nan, 1.0))
+    assert np.isfinite(model.predict()).all()
+    assert any("are missing: they are masked" in note for note in model.notes_)
+
+
+@pytest.mark.parametrize("options", [
+    {"cell": "LSTMCell(peephole=True)", "engine": "Hoisted"},
+    {"cell": "ElmanCell", "num_layers": 2, "decoder": "direct"},
+    {"rule": "TruncatedBPTT"},
+    {"horizons": "recursive", "segment": 1},
+    {"horizons": "recursive", "quantiles": ()},
+    {"num_members": 3, "linear": False},
+    {"transform": "log1p", "scaling": "series", "level": "season", "window_scale": "std"},
+    {"loss": "huber", "level": "mean", "window_scale": "change", "base": "season"},
+    {"loss": "mse", "level": "none", "scaling": "none", "calendar": ()},
+    {"window": 30, "segment": 7, "validation": None},
+])  # fmt: skip
+def test_every_choice_fits_saves_and_loads(tmp_path: Path, options: dict[str, Any]) -> None:
+    data = [5 + wave(90), 5 + wave(70, seed=3)]
+    model = Forecaster(**{**SMALL, "season": 12, **options}).fit(data)
+    before = model.forecast()
+    model.save(tmp_path)
+    again = load_estimator(tmp_path)
+    assert isinstance(again, Forecaster)
+    after = again.forecast()
+    np.testing.assert_array_equal(before.point, after.point)
+    np.testing.assert_array_equal(before.quantiles, after.quantiles)
+    np.testing.assert_allclose(again.predict(data), before.point[..., 0], rtol=1e-4, atol=1e-5)
+    assert again.notes_ == model.notes_
+    assert repr(again) == repr(model)
+    assert model.forecast(horizon=9).point.shape == (2, 9, 1)
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    whole = Forecaster(**SMALL).fit(wave(), folder=tmp_path / "whole")
+    half = Forecaster(**SMALL)
+    half.fit(wave(), folder=tmp_path / "whole2", on_progress=lambda p: None)
+    np.testing.assert_array_equal(half.predict(), whole.predict())
+    again = Forecaster(**SMALL).fit(wave(), folder=tmp_path / "whole", resume=True)
+    np.testing.assert_array_equal(again.predict(), whole.predict())
+    with pytest.raises(FileExistsError):
+        Forecaster(**SMALL).fit(wave(), folder=tmp_path / "whole")
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    Forecaster(**SMALL).fit(wave()).save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["fitted"]["setup"]["window"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json is damaged or foreign"):
+        Forecaster.load(tmp_path)
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "got nothing"),
+        (np.full(30, np.nan), "must be a series with values, got only missing ones"),
+        (np.array([1.0, np.inf, 2.0]), "must be finite numbers"),
+        ([np.ones((5, 2)), np.ones((5, 3))], r"series #2 must be \(T, 2\) like the first"),
+        (np.ones((2, 2, 2)), r"data must be \(T,\) or \(T, C\)"),
+        (np.ones(2), "at least 3 values"),
+        ([np.ones(0)], "got nothing"),
+    ],
+)
+def test_bad_data_in_a_sentence(data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Forecaster: .*{message}"):
+        Forecaster(**SMALL).fit(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"horizon": 0}, "horizon"),
+        ({"quantiles": (0.9, 0.1)}, "quantiles"),
+        ({"loss": "smape"}, "loss"),
+        ({"cell": "AffineCell"}, "cell"),
+        ({"rule": "EvolutionStrategy"}, "rule"),
+        ({"validation": 0}, "validation"),
+        ({"validation": 2}, "validation"),
+        ({"calendar": "hour"}, "calendar"),
+        ({"calendar": ("hour",)}, "calendar"),
+        ({"segment": 50, "window": 10}, "segment"),
+        ({"transform": "log"}, "transform"),
+        ({"base": "season", "season": 1}, "base"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_bad_arguments_in_a_sentence(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Forecaster: {name} must be .*, got "):
+        Forecaster(**{**SMALL, **options}).fit(wave())
+
+
+def test_an_unfitted_model_says_so() -> None:
+    with pytest.raises(ValueError, match="fitted first"):
+        Forecaster().predict()
+
+
+@pytest.mark.parametrize("data", [np.ones(40), np.zeros(40), 1e12 + np.arange(40.0), 1e-9 * wave(40), np.arange(5.0)])
+def test_odd_series_still_give_numbers(data: np.ndarray) -> None:
+    model = Forecaster(hidden_size=4, num_updates=5).fit(data)
+    out = model.forecast()
+    assert np.isfinite(out.point).all()
+    assert np.isfinite(out.quantiles).all()
+
+
+# --- inside ---
+
+
+def test_scalers_see_the_training_part_only() -> None:
+    data = wave(100)
+    changed = data.copy()
+    changed[-10:] += 1e6
+    setups = []
+    for values in (data, changed):
+        model = Forecaster(horizon=5, validation=10, transform="none")
+        series = model.read(values)[0]
+        setups.append(decide(model, series, [])[0].to_json())
+    assert setups[0] == setups[1]
+    assert Setup.from_json(setups[0]).to_json() == setups[0]
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_windows_restore_what_they_normalised(data: st.DataObject) -> None:
+    """Undoing the normalisation of the target gives the target, for every way of normalising; and no window sees ahead."""
+    draw = data.draw
+    options = {
+        "level": draw(st.sampled_from(["last", "mean", "season", "none"])),
+        "window_scale": draw(st.sampled_from(["std", "change", "none"])),
+        "scaling": draw(st.sampled_from(["none", "global", "series"])),
+        "transform": draw(st.sampled_from(["none", "log", "log1p"])),
+        "base": draw(st.sampled_from(["season", "none"])),
+        "variables": draw(st.sampled_from(["separate", "joint"])),
+    }
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    values = [random.uniform(1, 9, (n, 2)) for n in (40, 23)]
+    values[0][random.random((40, 2)) < 0.2] = np.nan
+    model = Forecaster(horizon=5, window=12, segment=4, season=4, quantiles=(), **options)
+    series = model.read(values)[0]
+    setup, _ = decide(model, series, [])
+    prepared = Prepared(setup, series)
+    which, ends = np.array([0, 0, 1, 1]), np.array([30, 7, 15, 3])
+    row, target, normal = prepared.gather(which, ends)
+    back = prepared.restore(target.value[0].numpy()[..., None].astype(float), normal, which)[..., 0]
+    actual = np.stack([series.values[i][e : e + 5] for i, e in zip(which, ends)])
+    there = np.isfinite(actual)
+    np.testing.assert_allclose(back[there], actual[there], rtol=2e-4)
+    later = SeriesSet(
+        series.names, series.targets, tuple(np.concatenate([v[:e], v[e:] * 7 + 1]) for v, e in zip(series.values, (30, 15))),
+        series.known, series.past,
+    )  # fmt: skip
+    other, _, _ = Prepared(setup, later).gather(which, ends)
+    for a, b in zip(leaves(tuple(row)), leaves(tuple(other))):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_seasons() -> None:
+    random = np.random.default_rng(0)
+    t = np.arange(24 * 70)
+    assert find_seasons([wave(300, 7), wave(200, 7, 1)])[0].period == 7
+    day = np.sin(2 * np.pi * t / 24) + 2 * (t // 24 % 7 >= 5) + 0.1 * random.normal(size=len(t))
+    assert [s.period for s in find_seasons([day], natural=[24, 168])] in ([24, 168], [168])
+    for seed in range(5):
+        noise = np.random.default_rng(seed).normal(size=300)
+        assert find_seasons([noise]) == []
+        assert find_seasons([noise.cumsum()]) == []
+    assert find_seasons([]) == []
+    assert find_seasons([np.ones(100), np.full(100, np.nan)]) == []
+
+
+def test_calendar() -> None:
+    from recurra.datasets.timestamps import Step
+
+    assert natural_periods(Step(900, "s"))[:2] == [96, 672]
+    assert natural_periods(Step(1, "M")) == [12]
+    weekday = features(np.array(["2024-01-01", "2024-01-08", "2024-01-02"], "datetime64[s]"), ["weekday"])
+    np.testing.assert_allclose(weekday[0], [0, 1], atol=1e-9)  # a Monday
+    np.testing.assert_allclose(weekday[0], weekday[1], atol=1e-9)
+    assert abs(weekday[0] - weekday[2]).max() > 0.1
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=8))
+def test_measures(values: list[float]) -> None:
+    actual = np.array(values)
+    assert smape(actual, actual) == mae(actual, actual) == rmse(actual, actual) == 0
+    assert smape(actual, -actual) <= 200 + 1e-9
+    assert coverage(actual, actual - 1, actual + 1) == 1
+    assert pinball_loss(actual, np.stack([actual] * 2, -1), (0.1, 0.9)) == 0
+    median = pinball_loss(actual, (actual + 3)[:, None], (0.5,))
+    np.testing.assert_allclose(median, 1.5)
+    holed = np.append(actual, np.nan)
+    np.testing.assert_allclose(mae(holed, np.zeros(len(holed))), mae(actual, np.zeros(len(actual))))
+
+
+def test_measures_refuse_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^smape: forecast must be of the shape of actual, \(2,\), got \(3,\)"):
+        smape([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match=r"^mae: actual must be at least one value"):
+        mae([np.nan], [1.0])
+    with pytest.raises(ValueError, match=r"^mase: period must be"):
+        mase([1.0], [1.0], [1.0, 2.0], 0)
+    with pytest.raises(ValueError, match=r"^pinball_loss: levels must be"):
+        pinball_loss([1.0], [[1.0]], [1.5])
+    assert np.isnan(mase([1.0], [2.0], [3.0, 3.0]))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_baselines_answer_anything(name: str) -> None:
+    histories = [
+        wave(60),
+        np.exp(wave(60) + 0.05 * np.arange(60)),
+        np.ones(30),
+        np.array([1.0]),
+        np.array([np.nan, 2.0] * 20),
+    ]
+    for history in histories:
+        point, quantiles = answer(name, history, 6, 12, (0.1, 0.9))
+        assert point.shape == (6,)
+        assert quantiles.shape == (6, 2)
+        assert np.isfinite(quantiles).all()
+    point, _ = answer(name, wave(120), 12, 12, ())
+    if name != "last value":
+        assert mae(wave(132)[120:], point) < 0.3
+
+
+@pytest.mark.parametrize("refit", ["once", "each", "never"])
+def test_backtest(refit: str) -> None:
+    data = [wave(90), wave(80, seed=1), wave(6)]
+    model = Forecaster(**SMALL).fit(data)
+    found = model.backtest(data, num_origins=2, refit=refit, baselines=("seasonal naive", "last value"))
+    assert [row["method"] for row in found.rows] == ["Forecaster", "seasonal naive", "last value"]
+    assert found["seasonal naive"]["mae"] < found["last value"]["mae"]
+    assert found.by_step.shape == (4,)
+    assert found.worst[0]["smape"] >= found.worst[-1]["smape"]
+    assert list(found.to_frame().index) == ["Forecaster", "seasonal naive", "last value"]
+    with pytest.raises(ValueError, match="a series longer than the horizon"):
+        model.backtest(wave(5), refit="never")
