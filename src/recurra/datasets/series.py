@@ -145,11 +145,11 @@ def series_of(
         wanted = [name for name in table.of_kind("numbers") if name not in taken and not _is_counter(table, name)]
         if series is None and labels is not None and len(wanted) > 1:
             notes.append(f"Forecast: {', '.join(wanted[:8])}{' ...' if len(wanted) > 8 else ''}.")
-    wanted = _with_values(table, wanted, target is not None, notes)
+    targets = _with_values(table, wanted, target is not None, notes)
     for name in (*known, *past):
         if table.columns[name].dtype.kind != "f":
             raise ValueError(sentence(WHERE, f"column {name!r}", "numbers", "text or timestamps"))
-    return _assemble(table, wanted, tuple(known), tuple(past), stamps, labels, notes)
+    return _assemble(table, targets, tuple(known), tuple(past), stamps, labels, notes)
 
 
 # --- which column is what ---

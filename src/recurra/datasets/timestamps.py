@@ -70,7 +70,7 @@ class Step(NamedTuple):
         1 hour; 1 week; 3 months; 30 minutes
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of this name
     unit: str
     month_end: bool = False
 

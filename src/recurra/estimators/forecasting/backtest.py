@@ -168,7 +168,7 @@ def _ours(model: Any, series: SeriesSet, which: Array, ends: Array, horizon: int
         return model.forecast_at(series, which, ends)
     if refit == "once":
         first = np.array([ends[which == i].min() if (which == i).any() else n for i, n in enumerate(series.lengths)])
-        copy = model.copy_for(series, horizon).fit(series.cut(first))
+        copy = model.copy_for(series, horizon).fit(series.cut(first.tolist()))
         return copy.forecast_at(series, which, ends)
     points = quantiles = None
     rank = np.array([np.sum((which == i) & (ends < e)) for i, e in zip(which, ends)])
@@ -178,7 +178,7 @@ def _ours(model: Any, series: SeriesSet, which: Array, ends: Array, horizon: int
         part = series.pick(sorted(until)).cut([until[i] for i in sorted(until)])
         copy = model.copy_for(series, horizon).fit(part)
         p, q = copy.forecast_at(series, which[chosen], ends[chosen])
-        if points is None:
+        if points is None or quantiles is None:
             points, quantiles = np.zeros((len(which), *p.shape[1:])), np.zeros((len(which), *q.shape[1:]))
         points[chosen], quantiles[chosen] = p, q
     assert points is not None

@@ -108,7 +108,7 @@ class Member(nn.Module):
         self.kind = nn.Embedding(shape.kinds, size) if shape.kinds > 1 else None
         wide = shape.channels * shape.outputs
         if decoder == "segments":
-            self.place = nn.Parameter(0.1 * torch.randn(shape.num_future, size))
+            self.place: nn.Parameter | None = nn.Parameter(0.1 * torch.randn(shape.num_future, size))
             self.known = nn.Linear(shape.segment * shape.ahead, size, bias=False) if shape.ahead else None
             self.readout = nn.Linear(size, shape.segment * wide)
         else:
@@ -133,7 +133,7 @@ class Member(nn.Module):
         ys, state = self.recurrent(embedded)
         rows = embedded.shape[1]
         kind = self.kind(row.kind[0]) if self.kind is not None else None  # (B, d)
-        if self.decoder == "segments":
+        if self.place is not None:
             inputs = self.place[:, None].expand(-1, rows, -1)  # (M, B, d)
             if kind is not None:
                 inputs = inputs + kind

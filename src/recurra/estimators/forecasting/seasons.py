@@ -52,8 +52,7 @@ def find_seasons(series: Sequence[Array], max_period: int | None = None, natural
     if not long_enough:
         return []
     picked = long_enough[:: max(1, len(long_enough) // _MAX_SERIES)][:_MAX_SERIES]
-    filled = [_fill(s) for s in picked]
-    filled = [s for s in filled if s is not None and np.ptp(s) > 0]
+    filled = [s for s in map(_fill, picked) if s is not None and np.ptp(s) > 0]
     if not filled:
         return []
     longest = max(len(s) for s in filled) // 3
