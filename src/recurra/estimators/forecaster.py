@@ -19,13 +19,13 @@ from ..datasets.series import SeriesSet
 from ..engines import unroll
 from ..training import TrainProgress
 from .estimator import Estimator
-from .forecasting import measures
 from .forecasting.backtest import Backtest, backtest
-from .forecasting.baselines import answer
 from .forecasting.decide import decide
+from .forecasting.evaluation import evaluate_at
 from .forecasting.forecast import Forecast
 from .forecasting.inputs import as_series, series_from_json, series_to_json
 from .forecasting.network import ForecastLoss, Member, Nets, Row, as_cell
+from .forecasting.unfold import unfold
 from .forecasting.windows import Prepared, Setup, Windows, ends_of
 from .named import Named, named
 
@@ -287,7 +287,7 @@ class Forecaster(Estimator):
         if rows is not None:
             if self.calibrate and self.horizons == "direct":
                 self.offsets_ = self._offsets(rows)
-            self.evaluation_ = self._evaluate(rows[0].series, rows[1], rows[2])
+            self.evaluation_ = evaluate_at(self, rows[0].series, rows[1], rows[2])
         self._finish_folder(folder)
         return self
 
@@ -365,7 +365,7 @@ class Forecaster(Estimator):
             want = f"a series longer than the horizon, {self.horizon_}"
             raise ValueError(sentence(WHERE, "data", want, int(found.lengths.max())))
         which, ends = (np.array(v) for v in zip(*chosen))
-        return self._evaluate(found, which, ends)
+        return evaluate_at(self, found, which, ends)
 
     def backtest(self, data: Any, **options: Any) -> Backtest:
         """Forecasts of the past from rolling origins beside baselines; see `recurra.estimators.forecasting.backtest`."""
@@ -611,47 +611,6 @@ class Forecaster(Estimator):
             found.append(float(np.quantile(e, q)) if len(e) >= 100 and errors.shape[0] >= 10 else 0.0)
         return found
 
-    def _evaluate(self, series: SeriesSet, which: Array, ends: Array) -> dict[str, Any]:
-        """Measures of forecasts from the given ends, beside seasonal naive."""
-        horizon, levels = self.horizon_, list(self.quantiles)
-        short = ends + horizon > series.lengths[which]
-        which, ends = which[~short], ends[~short]
-        point, quantiles = self.forecast_at(series, which, ends)
-        actual = np.stack([series.values[i][e : e + horizon] for i, e in zip(which, ends)])
-        there = np.isfinite(actual).any((1, 2))
-        which, ends, point, quantiles, actual = (v[there] for v in (which, ends, point, quantiles, actual))
-        if not len(which):
-            raise ValueError(sentence(WHERE, "data", "series with values to compare with", "only missing ones"))
-        period, channels = self.setup_.period, range(actual.shape[2])
-        naive = np.stack(
-            [
-                np.stack(
-                    [answer("seasonal naive", series.values[i][:e, c], horizon, period, ())[0] for c in channels], -1
-                )
-                for i, e in zip(which, ends)
-            ]
-        )
-        scales = np.array(
-            [[measures.naive_error(series.values[i][:e, c], period) for c in channels] for i, e in zip(which, ends)]
-        )
-        scales = np.where(scales > 0, scales, np.nan)[:, None]
-
-        def basic(forecast: Array) -> dict[str, float]:
-            scaled = np.abs(actual - forecast) / scales
-            return {
-                "smape": measures.smape(actual, forecast),
-                "mase": float(np.nanmean(scaled)) if np.isfinite(scaled).any() else 0.0,
-                "rmse": measures.rmse(actual, forecast),
-                "mae": measures.mae(actual, forecast),
-            }
-
-        found: dict[str, Any] = {**basic(point), "num_forecasts": len(which), "seasonal_naive": basic(naive)}
-        if levels:
-            found["pinball"] = measures.pinball_loss(actual, quantiles, levels)
-        if len(levels) > 1:
-            found["coverage"] = measures.coverage(actual, quantiles[..., 0], quantiles[..., -1])
-        return found
-
     # --- inside: forecasting ---
 
     def _read_again(self, data: Any, known: Any, past: Any) -> tuple[SeriesSet, str]:
@@ -693,60 +652,11 @@ class Forecaster(Estimator):
             outputs = self._outputs(prepared, np.arange(len(series)), series.lengths)
             point, quantiles = self._split(outputs[:, :horizon])
         else:
-            point, quantiles = self._unfold(series, horizon)
+            point, quantiles = unfold(self, series, horizon)
         times = None
         if series.times is not None and series.step is not None:
             times = np.stack([series.step.after(t[len(v) - 1], horizon) for t, v in zip(series.times, series.values)])
         return Forecast(series.names, series.targets, point, tuple(self.quantiles), quantiles, times)
-
-    def _unfold(self, series: SeriesSet, horizon: int) -> tuple[Array, Array]:
-        """Block after block, each forecast becoming input of the next; quantiles are those of drawn futures."""
-        from dataclasses import replace
-
-        setup = self.setup_
-        random = np.random.default_rng(self.seed)
-        levels = np.array(self.quantiles)
-        keep = setup.window + 2 * setup.period
-
-        def run(start: SeriesSet, noisy: bool) -> Array:
-            """(N, horizon, C)."""
-            values, blocks, done = [v.copy() for v in start.values], [], 0
-            while done < horizon:
-                now = replace(
-                    start,
-                    values=tuple(values),
-                    past=tuple(_longer(p, len(v)) for p, v in zip(start.past, values)),
-                )
-                outputs = self._outputs(Prepared(setup, now), np.arange(len(now)), now.lengths)
-                point, quantiles = self._split(outputs)
-                block = _draw(quantiles, levels, random) if noisy else point
-                blocks.append(block)
-                values = [np.concatenate([v, b]) for v, b in zip(values, block)]
-                done += block.shape[1]
-            return np.concatenate(blocks, 1)[:, :horizon]
-
-        tails, offsets = [], []
-        for v in series.values:
-            offsets.append(max(0, len(v) - keep))
-            tails.append(v[offsets[-1] :])
-        start = replace(
-            series,
-            values=tuple(tails),
-            known=tuple(k[a:] for k, a in zip(series.known, offsets)),
-            past=tuple(p[a:] for p, a in zip(series.past, offsets)),
-            times=None if series.times is None else tuple(t[a:] for t, a in zip(series.times, offsets)),
-        )
-        point = run(start, noisy=False)
-        if not len(levels):
-            return point, np.zeros((*point.shape, 0))
-        quantiles = np.zeros((*point.shape, len(levels)))
-        group = max(1, 2_000 // self.num_paths)
-        for a in range(0, len(series), group):
-            some = list(range(a, min(a + group, len(series))))
-            paths = run(start.pick([i for i in some for _ in range(self.num_paths)]), noisy=len(levels) > 1)
-            paths = paths.reshape(len(some), self.num_paths, *point.shape[1:])
-            quantiles[some] = np.moveaxis(np.quantile(paths, levels, axis=1), 0, -1)
-        return point, quantiles
 
     # --- the folder ---
 
@@ -782,23 +692,6 @@ def _fingerprint(series: SeriesSet) -> str:
     for part in (*series.values, *series.known, *series.past):
         sha.update(np.ascontiguousarray(part).tobytes())
     return sha.hexdigest()
-
-
-def _longer(values: Array, length: int) -> Array:
-    """More rows of missing values at the end."""
-    missing = length - len(values)
-    return np.concatenate([values, np.full((missing, values.shape[1]), np.nan)]) if missing > 0 else values
-
-
-def _draw(quantiles: Array, levels: Array, random: np.random.Generator) -> Array:
-    """One future (N, H, C) from quantiles (N, H, C, Q): each row takes one level for its whole block, by straight lines
-    between the quantiles and beyond the outer ones."""
-    u = random.uniform(0.02, 0.98, len(quantiles))
-    place = np.clip(np.searchsorted(levels, u), 1, len(levels) - 1)
-    part = (u - levels[place - 1]) / (levels[place] - levels[place - 1])
-    rows = np.arange(len(quantiles))
-    low = quantiles[rows, :, :, place - 1]
-    return low + part[:, None, None] * (quantiles[rows, :, :, place] - low)
 
 
 __all__ = ["Forecaster"]

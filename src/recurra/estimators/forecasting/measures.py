@@ -35,8 +35,8 @@ def smape(actual: Any, forecast: Any) -> float:
     Source:
         Makridakis, Spiliotis & Assimakopoulos 2020, International Journal of Forecasting 36(1):54-74 (from memory)
     Example:
-        >>> smape([100.0, 0.0], [50.0, 0.0])
-        33.33333333333333
+        >>> round(smape([100.0, 0.0], [50.0, 0.0]), 3)
+        33.333
     """
     a, f = _pair("smape", actual, forecast)
     size = np.abs(a) + np.abs(f)
@@ -121,7 +121,7 @@ def pinball_loss(actual: Any, quantiles: Any, levels: Sequence[float]) -> float:
     Raises:
         ValueError: different shapes, a level outside (0, 1), or no actual value.
     Example:
-        >>> pinball_loss([1.0], [[0.0, 3.0]], levels=[0.1, 0.9])
+        >>> round(pinball_loss([1.0], [[0.0, 3.0]], levels=[0.1, 0.9]), 3)
         0.15
     """
     q = np.asarray(levels, dtype=np.float64)

@@ -102,11 +102,10 @@ class Setup:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_json`."""
         given: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) and name not in ("step", "seasons") else v for name, v in values.items()
+            name: tuple(v) if isinstance(v, list) and name not in ("step", "seasons") else v
+            for name, v in values.items()
         }
-        return cls(
-            **given
-        )
+        return cls(**given)
 
     # --- values ---
 
