@@ -114,7 +114,8 @@ class SequenceClassifier(SequenceEstimator):
         Args:
             X: as for `fit`.
         """
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        places = self.predict_proba(X).argmax(1)
+        return self.classes_[places]
 
     def score(self, X: Any, y: Any) -> float:
         """The part of the sequences whose class is found; a class that training never showed is an error.
@@ -123,7 +124,8 @@ class SequenceClassifier(SequenceEstimator):
             X: as for `fit`.
             y: (N,) classes.
         """
-        return float((self.predict_proba(X).argmax(1) == self._places(y, _count(X))).mean())
+        places = self.predict_proba(X).argmax(1)
+        return float((places == self._places(y, len(places))).mean())
 
     def evaluate(self, X: Any, y: Any, *, num_worst: int = 10) -> dict[str, Any]:
         """Accuracy, per-class precision and recall, confusion, calibration and the surest errors, as plain values.
@@ -328,10 +330,6 @@ class SequenceClassifier(SequenceEstimator):
         from sklearn.utils import ClassifierTags, Tags, TargetTags
 
         return Tags(estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags())
-
-
-def _count(X: Any) -> int:
-    return len(X)
 
 
 def _labels(where: str, y: Any, num: int) -> np.ndarray[Any, Any]:

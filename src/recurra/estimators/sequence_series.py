@@ -15,6 +15,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 SCALES = ("auto", "standard", "series", "both", "wide")
 WIDE_RATIO = 20.0  # of the 90th to the 10th percentile of the series' own spreads
 BOTH_RATIO = 0.3  # of the spread of the series' means to that of all values
+HUGE = 1e100  # no value lies further out: sums of squares stay finite
 LARGEST = 1e4  # of a scaled value: what lies further out is cut, so that float32 holds it
 
 
@@ -75,8 +76,9 @@ def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[li
         if wanted is not None and values.shape[1] != wanted:
             like = "the training series" if num_channels is not None else "X[0]"
             raise ValueError(sentence(where, f"X[{i}]", f"(T, {wanted}) like {like}", tuple(values.shape)))
-        if np.isinf(values).any():
-            raise ValueError(sentence(where, f"X[{i}]", "finite, with NaN for missing values", "an infinite value"))
+        if not (np.isnan(values) | (np.abs(values) <= HUGE)).all():
+            got = "an infinite value" if np.isinf(values).any() else f"a value beyond {HUGE:g}"
+            raise ValueError(sentence(where, f"X[{i}]", "finite, with NaN for missing values", got))
         there = np.flatnonzero(~np.isnan(values).all(1))
         end = int(there[-1]) + 1 if len(there) else 0
         if not end:
