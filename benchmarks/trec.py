@@ -40,7 +40,10 @@ def small_set() -> tuple[LabelledTexts, LabelledTexts]:
     """A few made-up questions, for a quick run without files."""
     rng = np.random.default_rng(0)
     forms = {"NUM": "how many {} are in {} ?", "LOC": "where is the {} of {} ?", "HUM": "who was the {} of {} ?"}
-    things, places = ("rivers", "king", "tower", "painter", "bridges"), ("Rome", "Paris", "Peru", "Mali", "Oslo", "Bern")
+    things, places = (
+        ("rivers", "king", "tower", "painter", "bridges"),
+        ("Rome", "Paris", "Peru", "Mali", "Oslo", "Bern"),
+    )
 
     def draw(num: int) -> LabelledTexts:
         labels = [list(forms)[i % 3] for i in range(num)]
@@ -91,4 +94,6 @@ def run(quick: bool = False) -> Section:
         )
         + ".",
     )
-    return Section("Sentence classification: TREC", ("model", "parameters", "accuracy", "of the seeds", "ECE"), rows, notes)
+    return Section(
+        "Sentence classification: TREC", ("model", "parameters", "accuracy", "of the seeds", "ECE"), rows, notes
+    )

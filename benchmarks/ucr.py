@@ -128,5 +128,15 @@ def run(quick: bool = False) -> Section:
         "together, on the values as they stand in the files; computed here. Seconds are of one `fit` and test, and of all "
         "distances.",
     )
-    columns = ("set", "train / test", "length", "classes", "accuracy, mean", "of the seeds", "1-NN DTW", "ECE", "seconds")
+    columns = (
+        "set",
+        "train / test",
+        "length",
+        "classes",
+        "accuracy, mean",
+        "of the seeds",
+        "1-NN DTW",
+        "ECE",
+        "seconds",
+    )
     return Section("Labelled series: UCR and UEA", columns, rows, notes)

@@ -89,7 +89,9 @@ def test_read_series_finds_the_form(tmp_path: Path) -> None:
     assert read_series(put(tmp_path, "a.ts", TS + "1,2:3,4:up\n")).name == "Two"
     assert read_series(put(tmp_path, "b.txt", "1 2 3\n2 3 4\n")).labels == ["1", "2"]
     assert read_series(put(tmp_path, "c.csv", "x,y,label\n1,2,a\n")).labels == ["a"]
-    assert read_series(put(tmp_path, "d.csv", "id,x,label\n1,2,a\n1,3,a\n"), series="id", target="label").labels == ["a"]
+    assert read_series(put(tmp_path, "d.csv", "id,x,label\n1,2,a\n1,3,a\n"), series="id", target="label").labels == [
+        "a"
+    ]
     assert read_series(put(tmp_path, "e.txt.gz", gzip.compress(b"1 2 3\n2 3 4\n"))).labels == ["1", "2"]
 
 
@@ -132,7 +134,11 @@ def test_columns_can_be_named() -> None:
         (parse_ts, "1,2,3\n", "the header of a .ts file must be lines"),
         (parse_ts, "@classLabel true a\n", "a .ts file must be a header with a line @data"),
         (parse_ts, TS, "must be series after the line @data"),
-        (parse_ts, TS + "1,2:3,4:up\n1,2:3,4\n", "line 8: the label must be one that the header names (up, down), got '3,4'"),
+        (
+            parse_ts,
+            TS + "1,2:3,4:up\n1,2:3,4\n",
+            "line 8: the label must be one that the header names (up, down), got '3,4'",
+        ),
         (parse_ts, TS + "1,2:3,4:up\n1,2:up\n", "line 8: a series must be 2 channels, as the first one, got 1"),
         (parse_ts, TS + "1,b:3,4:up\n", "line 7: value 2 must be a number, or ? where it is missing, got 'b'"),
         (parse_ts, TS + "1,inf:3,4:up\n", "line 7: value 2 must be finite"),

@@ -35,7 +35,13 @@ ANIMALS = ["cat", "dog"] * 10
 def test_every_form_of_input_gives_the_same_answers() -> None:
     block = RNG.normal(size=(10, 8, 1))
     model = SequenceClassifier(**FAST).fit(block, [0, 1] * 5)
-    forms = [block, block[:, :, 0], list(block), [list(map(float, x[:, 0])) for x in block], [torch.tensor(x) for x in block]]
+    forms = [
+        block,
+        block[:, :, 0],
+        list(block),
+        [list(map(float, x[:, 0])) for x in block],
+        [torch.tensor(x) for x in block],
+    ]
     padded = np.concatenate([block, np.full((10, 3, 1), np.nan)], 1)
     for form in (*forms, padded):
         np.testing.assert_allclose(model.predict_proba(form), model.predict_proba(block), atol=1e-6)
@@ -57,7 +63,11 @@ def test_padding_changes_nothing() -> None:
     [
         ([], [], "X must be at least one series, got none"),
         ([[1.0, 2.0], []], ["a", "b"], r"X\[1\] must be a series with at least one value, got none"),
-        ([[1.0, 2.0], [math.nan]], ["a", "b"], r"X\[1\] must be a series with at least one value, got missing values only"),
+        (
+            [[1.0, 2.0], [math.nan]],
+            ["a", "b"],
+            r"X\[1\] must be a series with at least one value, got missing values only",
+        ),
         ([[1.0, math.inf], [1.0]], ["a", "b"], r"X\[0\] must be finite"),
         ([np.zeros((3, 2)), np.zeros((3, 1))], ["a", "b"], r"X\[1\] must be \(T, 2\) like X\[0\], got \(3, 1\)"),
         (np.zeros(4), ["a"] * 4, r"X must be \(N, T\) or \(N, T, D\), got \(4,\)\. One series is X\[None\]"),
@@ -140,11 +150,12 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 def test_any_numbers(values: np.ndarray[Any, Any]) -> None:
     """Constant, missing, huge, tiny: probabilities, or one sentence."""
     options = {**FAST, "num_updates": 1, "hidden_size": 2, "convolutions": "none"}
-    try:
-        model = SequenceClassifier(**options).fit(values, np.arange(len(values)) % 2)
-    except ValueError as error:
-        assert "must be" in str(error)
+    fits = (~np.isnan(values)).any((1, 2)).all() and not (np.abs(values) > 1e100).any()
+    if not fits:
+        with pytest.raises(ValueError, match="must be"):
+            SequenceClassifier(**options).fit(values, np.arange(len(values)) % 2)
         return
+    model = SequenceClassifier(**options).fit(values, np.arange(len(values)) % 2)
     found = model.predict_proba(np.nan_to_num(values))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(1), 1.0)
@@ -162,7 +173,9 @@ def test_scales_are_chosen_from_the_data() -> None:
 
 
 def test_scaling_uses_the_training_series_only() -> None:
-    encoder = SeriesEncoder.fitted([np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]])], scale="standard", differences=False)
+    encoder = SeriesEncoder.fitted(
+        [np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]])], scale="standard", differences=False
+    )
     np.testing.assert_allclose(encoder.encode(np.array([[2.0], [1e90]])), [[0.0], [1e4]])
 
 
@@ -201,7 +214,9 @@ def test_unknown_words_are_read_by_their_pieces() -> None:
     assert unknown[0, 0] == 1
     assert set(unknown[0, 1:]) & set(known[1, 1:])
     assert encoder.encode("").tolist() == [[1]]
-    assert (encoder.encode("cats " * 50, 0.5, np.random.default_rng(0))[:, 0] == 1).mean() == pytest.approx(0.5, abs=0.2)
+    assert (encoder.encode("cats " * 50, 0.5, np.random.default_rng(0))[:, 0] == 1).mean() == pytest.approx(
+        0.5, abs=0.2
+    )
     assert words_of("Don't stop-42") == ["don", "'", "t", "stop", "-", "42"]
 
 
@@ -239,7 +254,9 @@ def test_mirror_and_pooling_keep_to_the_lengths() -> None:
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "mean+max", "attention"])
 @pytest.mark.parametrize("cell", ["GRUCell", "LSTMCell(peephole=True)", "IndRNNCell"])
 def test_any_cell_and_pooling(cell: str, pooling: str) -> None:
-    model = SequenceClassifier(cell=cell, pooling=pooling, num_layers=2, hidden_size=4, num_updates=2).fit(WAVES, SPEEDS)
+    model = SequenceClassifier(cell=cell, pooling=pooling, num_layers=2, hidden_size=4, num_updates=2).fit(
+        WAVES, SPEEDS
+    )
     assert model.predict_proba(WAVES).shape == (24, 2)
 
 
@@ -255,7 +272,14 @@ def test_other_rules_and_engines(rule: str, engine: str) -> None:
 
 def test_rule_of_whole_sequences_equals_truncated_one_that_truncates_nothing() -> None:
     """The same net, the same batches, two ways to the gradient."""
-    same = {"pooling": "last", "num_models": 1, "hidden_size": 4, "num_updates": 5, "dropout": 0.0, "label_smoothing": 0.0}
+    same = {
+        "pooling": "last",
+        "num_models": 1,
+        "hidden_size": 4,
+        "num_updates": 5,
+        "dropout": 0.0,
+        "label_smoothing": 0.0,
+    }
     one = SequenceClassifier(**same).fit(WAVES, SPEEDS)
     other = SequenceClassifier(**same, rule="TruncatedBPTT").fit(WAVES, SPEEDS)
     np.testing.assert_allclose(one.predict_proba(WAVES), other.predict_proba(WAVES), atol=1e-4)
@@ -292,13 +316,20 @@ def test_series_are_learned_and_decisions_are_said() -> None:
     model = SequenceClassifier(num_models=2, num_updates=80, hidden_size=8).fit(WAVES, SPEEDS)
     assert model.score(WAVES, SPEEDS) > 0.9
     said = " ".join(model.notes_)
-    for part in ("2 classes: fast (12), slow (12)", "2 nets for 24 series", "Few series are varied", "Nothing is held out"):
+    for part in (
+        "2 classes: fast (12), slow (12)",
+        "2 nets for 24 series",
+        "Few series are varied",
+        "Nothing is held out",
+    ):
         assert part in said
     assert model.plan_["notes"][: len(model.notes_)] == model.notes_
 
 
 def test_texts_are_learned() -> None:
-    model = SequenceClassifier(num_models=1, hidden_size=16, embedding_size=16, num_updates=40, num_buckets=100, lr=1e-2)
+    model = SequenceClassifier(
+        num_models=1, hidden_size=16, embedding_size=16, num_updates=40, num_buckets=100, lr=1e-2
+    )
     model.fit(TEXTS, ANIMALS)
     assert model.score(TEXTS, ANIMALS) == 1.0
     assert model.predict(["cat", "dog"]).tolist() == ["cat", "dog"]
@@ -307,7 +338,9 @@ def test_texts_are_learned() -> None:
 def test_numbers_are_learned() -> None:
     speeds = RNG.uniform(0.2, 1.2, 40)
     waves = [np.sin(np.arange(20) * speed) for speed in speeds]
-    model = SequenceRegressor(num_models=1, hidden_size=8, num_updates=150, warping=0.0, cropping=0.0).fit(waves, speeds)
+    model = SequenceRegressor(num_models=1, hidden_size=8, num_updates=150, warping=0.0, cropping=0.0).fit(
+        waves, speeds
+    )
     found = model.evaluate(waves, speeds)
     assert found["r2"] > 0.8
     assert found["rmse"] < found["rmse_of_mean"]
@@ -387,7 +420,7 @@ def test_temperature_makes_probabilities_fit() -> None:
     truth = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
     assert temperature(3.0 * logits, truth) == pytest.approx(3.0, rel=0.1)
     right = np.eye(3)[truth] * 5.0
-    assert 0.3 < temperature(right[:20], truth[:20])  # never wrong, and yet not sure without limit
+    assert temperature(right[:20], truth[:20]) > 0.3  # never wrong, and yet not sure without limit
 
 
 def test_report_agrees_with_scikit_learn() -> None:
@@ -505,7 +538,10 @@ def plain_warping(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     return float(found[-1, -1])
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 3))
+SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=5)
+
+
+@given(SIZES, SIZES, st.integers(1, 3))
 def test_warping_equals_the_reference(left: list[int], right: list[int], num_channels: int) -> None:
     rng = np.random.default_rng(sum(left))
     queries, series = ([rng.normal(size=(n, num_channels)) for n in lengths] for lengths in (left, right))

@@ -77,7 +77,9 @@ def decode(data: bytes, where: str) -> Decoded:
         controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in data[:100_000])
         if controls > len(data[:100_000]) / 100:
             raise ValueError(_no_text(where, f"{controls} control characters among its first bytes")) from None
-        note = f"The file is not UTF-8 (byte {error.start}); it was read as Latin-1, in which every byte is a character."
+        note = (
+            f"The file is not UTF-8 (byte {error.start}); it was read as Latin-1, in which every byte is a character."
+        )
         return Decoded(_lines(data.decode("latin-1")), (note,))
 
 
@@ -91,7 +93,9 @@ def _unpacked(data: bytes, where: str) -> bytes:
     except (OSError, EOFError, zlib.error):
         raise ValueError(_no_text(where, "a damaged gzip file")) from None
     if len(found) > MOST_BYTES:
-        raise ValueError(sentence(where, "the file", f"at most {MOST_BYTES >> 30} GiB of text", "more", "Unpack it first."))
+        raise ValueError(
+            sentence(where, "the file", f"at most {MOST_BYTES >> 30} GiB of text", "more", "Unpack it first.")
+        )
     return found
 
 

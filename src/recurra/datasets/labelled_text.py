@@ -15,7 +15,19 @@ from ..core.checks import check_choice, sentence
 from .decode import read_text
 
 FORMS = ("auto", "tab", "colon", "table")
-TEXT_NAMES = ("text", "sentence", "message", "review", "question", "document", "content", "body", "title", "tweet", "utterance")
+TEXT_NAMES = (
+    "text",
+    "sentence",
+    "message",
+    "review",
+    "question",
+    "document",
+    "content",
+    "body",
+    "title",
+    "tweet",
+    "utterance",
+)
 LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "intent", "topic", "y", "polarity", "type")
 
 _COLON = re.compile(r"([A-Za-z][\w.+-]*(?::[\w.+-]+)*):(\S*)\s+(\S.*)")
@@ -137,7 +149,9 @@ def _tab(where: str, lines: Sequence[tuple[int, str]]) -> LabelledTexts:
         left, tab, right = line.partition("\t")
         if not tab:
             want = "a label, a tab and a text"
-            raise ValueError(sentence(f"{where}: line {number}", "a line", want, _short(line), "Is the file cut off there?"))
+            raise ValueError(
+                sentence(f"{where}: line {number}", "a line", want, _short(line), "Is the file cut off there?")
+            )
         pairs.append((left.strip(), right.strip()))
     first, second = ({pair[i] for pair in pairs} for i in (0, 1))
     lengths = [sum(len(pair[i]) for pair in pairs) for i in (0, 1)]
@@ -146,7 +160,9 @@ def _tab(where: str, lines: Sequence[tuple[int, str]]) -> LabelledTexts:
     labels = [pair[0 if label_first else 1] for pair in pairs]
     empty = next((i for i, label in enumerate(labels) if not label), None)
     if empty is not None:
-        raise ValueError(sentence(f"{where}: line {lines[empty][0]}", "the label", "given in every line", "an empty one"))
+        raise ValueError(
+            sentence(f"{where}: line {lines[empty][0]}", "the label", "given in every line", "an empty one")
+        )
     return LabelledTexts(texts, labels, notes=() if label_first else ("The label stands behind the text.",))
 
 
@@ -201,7 +217,9 @@ def _table(where: str, content: str, text: str | None, target: str | None) -> La
         the_label = min(others, key=lambda i: len(set(columns[i])))
     for (number, _), label in zip(body, columns[the_label]):
         if not label.strip():
-            raise ValueError(sentence(f"{where}: line {number}", header[the_label], "given in every row", "an empty cell"))
+            raise ValueError(
+                sentence(f"{where}: line {number}", header[the_label], "given in every row", "an empty cell")
+            )
     note = f"The text is the column {header[the_text]!r}, the label the column {header[the_label]!r}."
     return LabelledTexts(list(columns[the_text]), [label.strip() for label in columns[the_label]], notes=(*notes, note))
 
@@ -226,7 +244,9 @@ def _choose(
         if given not in header:
             near = difflib.get_close_matches(given, header[:1000], n=1)
             hint = f"Did you mean {near[0]}?" if near else ""
-            raise ValueError(sentence(where, f"the column of {role}", f"one of {', '.join(header[:12])}", repr(given), hint))
+            raise ValueError(
+                sentence(where, f"the column of {role}", f"one of {', '.join(header[:12])}", repr(given), hint)
+            )
         place = header.index(given)
         if place == taken:
             raise ValueError(sentence(where, "text and target", "two different columns", repr(given)))

@@ -160,7 +160,9 @@ def parse_ts(text: str, where: str = "text") -> LabelledSeries:
             key, *values = line[1:].split() or [""]
             head[key.lower()] = values
         elif line and not line.startswith(("#", "%")):
-            raise ValueError(sentence(where, "the header of a .ts file", "lines with # or @ up to @data", repr(line[:60])))
+            raise ValueError(
+                sentence(where, "the header of a .ts file", "lines with # or @ up to @data", repr(line[:60]))
+            )
     else:
         raise ValueError(sentence(where, "a .ts file", "a header with a line @data", "none", "Is the file cut off?"))
     classes = _header_flag(head, "classlabel")
@@ -185,7 +187,9 @@ def parse_ts(text: str, where: str = "text") -> LabelledSeries:
             if classes and label not in classes:
                 known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
                 hint = "Is the file cut off there?"
-                raise ValueError(sentence(place, "the label", f"one that the header names ({known})", _short(label), hint))
+                raise ValueError(
+                    sentence(place, "the label", f"one that the header names ({known})", _short(label), hint)
+                )
             labels.append(label)
         if stamped:
             parts = [_without_times(place, part) for part in parts]
@@ -198,7 +202,9 @@ def parse_ts(text: str, where: str = "text") -> LabelledSeries:
     if not series:
         raise ValueError(sentence(where, "a .ts file", "series after the line @data", "none", "Is the file cut off?"))
     if num_padded:
-        notes.append(f"{num_padded} series have channels of different lengths; the shorter ones end with missing values.")
+        notes.append(
+            f"{num_padded} series have channels of different lengths; the shorter ones end with missing values."
+        )
     if stamped:
         notes.append("The values carry times; they are taken in their order, and the times are left out.")
     name = head.get("problemname", [""])
@@ -386,7 +392,9 @@ def parse_long(
     if num_sorted:
         notes.append(f"The rows of {num_sorted} series were not in the order of {time!r}; they were sorted.")
     if num_double:
-        notes.append(f"{num_double} series have several rows with the same {time!r}; they follow each other as in the file.")
+        notes.append(
+            f"{num_double} series have several rows with the same {time!r}; they follow each other as in the file."
+        )
     names = tuple(header[i] for i in keep)
     given = None if target is None else [labels[key] for key in found]
     return _finished(series_found, given, where, channels=names, notes=notes)
@@ -419,13 +427,17 @@ def _table(text: str, where: str) -> tuple[list[str], Iterator[tuple[int, list[s
                 if any(cell.strip() for cell in row):
                     yield reader.line_num, [cell.strip() for cell in row]
         except csv.Error as error:
-            raise ValueError(sentence(f"{where}: line {reader.line_num}", "a row", "one of a table", str(error))) from None
+            raise ValueError(
+                sentence(f"{where}: line {reader.line_num}", "a row", "one of a table", str(error))
+            ) from None
 
     found = rows()
     _, header = next(found, (0, []))
     if not any(header):
         raise ValueError(sentence(where, "a table", "a header with names of columns", _short(first)))
-    twice = next((name for i, name in enumerate(header) if name in set(header[:i])), None) if len(header) < 1000 else None
+    twice = (
+        next((name for i, name in enumerate(header) if name in set(header[:i])), None) if len(header) < 1000 else None
+    )
     if twice is not None:
         raise ValueError(sentence(where, "the columns", "of different names", f"{twice!r} twice"))
     return header, found
@@ -475,7 +487,9 @@ def _number(place: str, index: int, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise ValueError(sentence(place, f"value {index}", "a number, or ? where it is missing", _short(cell))) from None
+        raise ValueError(
+            sentence(place, f"value {index}", "a number, or ? where it is missing", _short(cell))
+        ) from None
 
 
 def _given(place: str, column: str, cell: str) -> str:
@@ -524,7 +538,9 @@ def _finished(
         cut.append(values[: there[-1] + 1])
         num_cut += there[-1] + 1 < len(values)
     if num_cut:
-        said.append(f"{num_cut} series ended with missing values, as padding to one length does; these steps were cut off.")
+        said.append(
+            f"{num_cut} series ended with missing values, as padding to one length does; these steps were cut off."
+        )
     lengths = [len(values) for values in cut]
     if min(lengths) != max(lengths):
         said.append(f"The series have {min(lengths)} to {max(lengths)} steps.")

@@ -43,7 +43,9 @@ def layer(where: str, kind: Named, input_size: int, hidden_size: int, generator:
         raise ValueError(sentence(where, "cell", want, kind.cls.__name__))
     for size in ("input_size", "hidden_size"):
         if size in kind.options:
-            raise ValueError(sentence(where, "cell", f"given without {size}", str(kind), f"{size} follows from the model."))
+            raise ValueError(
+                sentence(where, "cell", f"given without {size}", str(kind), f"{size} follows from the model.")
+            )
     given: dict[str, Any] = {
         name: ours
         for name, ordinary, ours in PREFERRED

@@ -136,7 +136,9 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
     frames = 1 if text or causal else math.ceil(facts.usual_length / stride / MOST_RECURRENT_STEPS)
     frames = given("frames", frames)
     strength = 0.0 if text else (1.0 if small else 0.5 if facts.num < MIDDLE else 0.0)
-    num_models = given("num_models", 1 if not whole_rule or facts.num >= 4 * MIDDLE else 2 if facts.num >= MIDDLE else 3)
+    num_models = given(
+        "num_models", 1 if not whole_rule or facts.num >= 4 * MIDDLE else 2 if facts.num >= MIDDLE else 3
+    )
     hold_out = given("hold_out", "none" if facts.num < FEW else "part")
     if hold_out == "folds" and num_models < 2:
         hint = "Each fold is held out from one of the nets."
@@ -177,7 +179,9 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
             f"warped time {found.warping:g}, windows {found.cropping:g}."
         )
     if frames > 1:
-        notes.append(f"{frames} steps are read as one frame, so that the recurrence has at most {MOST_RECURRENT_STEPS} steps.")
+        notes.append(
+            f"{frames} steps are read as one frame, so that the recurrence has at most {MOST_RECURRENT_STEPS} steps."
+        )
     notes.append(_hold_out_note(found))
     return found, notes
 

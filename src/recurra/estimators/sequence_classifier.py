@@ -210,7 +210,9 @@ class SequenceClassifier(SequenceEstimator):
         self.classes_, places = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             hint = "There is nothing to tell apart."
-            raise ValueError(sentence(where, "y", "of at least two classes", f"only {self.classes_.tolist()[0]!r}", hint))
+            raise ValueError(
+                sentence(where, "y", "of at least two classes", f"only {self.classes_.tolist()[0]!r}", hint)
+            )
         if self.classes_.dtype.kind == "f" and len(self.classes_) > max(20, num // 2):
             hint = "SequenceRegressor learns numbers."
             raise ValueError(sentence(where, "y", "classes", f"{len(self.classes_)} different numbers", hint))
@@ -222,7 +224,7 @@ class SequenceClassifier(SequenceEstimator):
     def _known_targets(self, y: Any, num: int) -> Tensor:
         places = self._places(y, num)
         if (places < 0).any():
-            got = np.asarray(y)[places < 0][0]
+            got = np.asarray(y)[places < 0].tolist()[0]
             raise ValueError(sentence(type(self).__name__, "validation", "of the training data's classes", repr(got)))
         return torch.from_numpy(places)
 
@@ -263,7 +265,9 @@ class SequenceClassifier(SequenceEstimator):
                 raise ValueError(sentence(where, "class_weight", f"for classes of y ({known})", repr(unknown)))
             weights = [given.get(c, 1.0) for c in self.classes_.tolist()]
             if not all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights) or not any(weights):
-                raise ValueError(sentence(where, "class_weight", "numbers of at least 0, not all of them 0", repr(given)))
+                raise ValueError(
+                    sentence(where, "class_weight", "numbers of at least 0, not all of them 0", repr(given))
+                )
             return torch.tensor(weights, dtype=torch.float32)
         if given != "balanced":
             raise ValueError(sentence(where, "class_weight", "None, 'balanced' or a dict", repr(given)))
@@ -329,7 +333,9 @@ class SequenceClassifier(SequenceEstimator):
         """What scikit-learn's own tools ask for."""
         from sklearn.utils import ClassifierTags, Tags, TargetTags
 
-        return Tags(estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags())
+        return Tags(
+            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
+        )
 
 
 def _labels(where: str, y: Any, num: int) -> np.ndarray[Any, Any]:

@@ -241,7 +241,9 @@ class SequenceEstimator(Estimator):
         if isinstance(encoder, TextEncoder):
             pieces = f" and {encoder.num_buckets} places for pieces of words" if encoder.num_buckets else ""
             empty = sum(not words_of(text) for text in sequences)
-            notes = [f"The vocabulary has {len(encoder.vocabulary)} words that occur {self.min_count} times or more{pieces}."]
+            notes = [
+                f"The vocabulary has {len(encoder.vocabulary)} words that occur {self.min_count} times or more{pieces}."
+            ]
             return [*notes, f"{empty} texts have no words; each is read as one unknown word."] if empty else notes
         said = {
             "standard": "by what all training steps showed",
@@ -270,7 +272,9 @@ class SequenceEstimator(Estimator):
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
                 got = type(validation).__name__
-                raise TypeError(sentence(type(self).__name__, "validation", "two values: sequences and their targets", got))
+                raise TypeError(
+                    sentence(type(self).__name__, "validation", "two values: sequences and their targets", got)
+                )
             held, _ = self._like_training(validation[0])
             return held, self._known_targets(validation[1], len(held)), members
         if self.choices_.hold_out == "none":
@@ -337,7 +341,9 @@ class SequenceEstimator(Estimator):
         with torch.no_grad():
             for places in in_batches(lengths, batch_size):
                 xs, ends = padded([encoded[i] for i in places])
-                found[places] = self._answer(module, xs.to(device), None if ends is None else ends.to(device)).float().cpu()
+                found[places] = (
+                    self._answer(module, xs.to(device), None if ends is None else ends.to(device)).float().cpu()
+                )
         module.train(was_training)
         return found
 
@@ -394,7 +400,9 @@ class SequenceEstimator(Estimator):
             return notes
         num_missing = sum(int(np.isnan(x).sum()) for x in sequences)
         if num_missing and not encoder.missing:
-            notes.append(f"{num_missing} values are missing, and none was in training; they are filled on straight lines.")
+            notes.append(
+                f"{num_missing} values are missing, and none was in training; they are filled on straight lines."
+            )
         far = sum(bool((np.abs(encoder.first(encoder.filled(x))) > 20).any()) for x in sequences)
         if far:
             notes.append(f"{far} series have values more than 20 spreads away from the training series'.")
@@ -414,7 +422,9 @@ class SequenceEstimator(Estimator):
         kind = named(where, "rule", "rules", self.rule)
         if not issubclass(kind.cls, LearningRule):
             raise ValueError(sentence(where, "rule", "a learning rule such as BPTT", str(kind), "It is a search."))
-        return kind.make(engine=self._engine()) if kind.accepts("engine") and "engine" not in kind.options else kind.make()
+        return (
+            kind.make(engine=self._engine()) if kind.accepts("engine") and "engine" not in kind.options else kind.make()
+        )
 
     def _engine(self) -> Engine:
         return named(type(self).__name__, "engine", "engines", self.engine).make()
@@ -502,7 +512,9 @@ class Steps:
         if not estimator.causal_:
             want = "one that answers after every step"
             hint = "Fit with pooling='last', bidirectional=False, convolutions='none', scale='standard' and frames=1."
-            raise ValueError(sentence(type(estimator).__name__, "the model", want, "one that reads whole sequences", hint))
+            raise ValueError(
+                sentence(type(estimator).__name__, "the model", want, "one that reads whole sequences", hint)
+            )
         network = estimator.network_
         self.cells = [network] if estimator._is_cell() else [member.cell for member in network.members]  # type: ignore[union-attr]
         with torch.no_grad():

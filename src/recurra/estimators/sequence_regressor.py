@@ -205,7 +205,9 @@ def _targets(where: str, y: Any, num: int, width: int | None) -> Numbers:
     try:
         values = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError):
-        raise TypeError(sentence(where, "y", "numbers", type(y).__name__, "SequenceClassifier learns classes.")) from None
+        raise TypeError(
+            sentence(where, "y", "numbers", type(y).__name__, "SequenceClassifier learns classes.")
+        ) from None
     if values.ndim not in (1, 2) or len(values) != num or (values.ndim == 2 and not values.shape[1]):
         raise ValueError(sentence(where, "y", f"({num},) or ({num}, O)", tuple(values.shape)))
     values = values.reshape(num, -1)

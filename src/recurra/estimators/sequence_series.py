@@ -128,7 +128,13 @@ class SeriesEncoder:
 
     @classmethod
     def fitted(
-        cls, series: Sequence[Array], *, scale: str = "auto", differences: bool = True, frames: int = 1, causal: bool = False
+        cls,
+        series: Sequence[Array],
+        *,
+        scale: str = "auto",
+        differences: bool = True,
+        frames: int = 1,
+        causal: bool = False,
     ) -> SeriesEncoder:
         """Find centre, spread and the rest in the training series."""
         everything = np.concatenate(series)
