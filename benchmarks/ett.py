@@ -103,8 +103,8 @@ def run(quick: bool = False) -> Section:
     notes.append(
         f"Rows 0-{train - 1:,} to learn from, the next {validation:,} to choose the weights on, the next {test:,} to test; a "
         "window may reach back into the part before. Errors are on values standardised with the mean and standard deviation of "
-        "the training part, over all variables, steps and forecasts. The kind of net and its sizes were set with the test errors "
-        "of prototypes in view, as is usual on this set; the weights were chosen on the validation rows alone."
+        "the training part, over all variables, steps and forecasts. The kind of net and its sizes were set with the test "
+        "errors of prototypes in view, as is usual on this set; the weights were chosen on the validation rows alone."
     )
     columns = ("horizon", "method", "MSE", "MAE", "minutes", "target")
     return Section("ETTh1, multivariate", columns, rows, notes)

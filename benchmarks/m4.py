@@ -151,9 +151,9 @@ def run(quick: bool = False) -> Section:
         "The files give no dates, so whether two weekly series overlap in the calendar cannot be read off; the control is "
         "therefore by content: every stretch of a training series that is as long as the horizon and has the shape of another "
         "series' test span, whatever its level and scale, is masked (missing as input and as what is to be forecast) before "
-        "training. Training uses the test part for this masking alone. Window, normalisation and linear path were chosen on the "
-        "last horizon of the training part; the test errors of some prototypes had been seen when the sizes were set. Forecasts "
-        "begin at the end of the given training series in both rows."
+        "training. Training uses the test part for this masking alone. Window, normalisation and linear path were chosen on "
+        "the last horizon of the training part; the test errors of some prototypes had been seen when the sizes were set. "
+        "Forecasts begin at the end of the given training series in both rows."
     )
     return Section("M4, hourly and weekly", ("series", "method", "sMAPE", "MASE", "minutes", "target"), rows, notes)
 
