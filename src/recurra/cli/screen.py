@@ -87,7 +87,7 @@ class TrainingScreen:
             expand=True,
         )
         self.lines = self.num_notes = 0
-        self.past_middle = False
+        self.past_middle = self.begun = False
 
     def __enter__(self) -> Self:
         self.task = self.bar.add_task("Timing a few updates", total=None, news="")
@@ -103,7 +103,8 @@ class TrainingScreen:
         """Show an update."""
         from ..estimators import TrainingProgress
 
-        if progress.update == 0:
+        if not self.begun:  # a resumed run begins with some updates made
+            self.begun = True
             facts(self.screen, model_facts(self.model))
             self.num_notes = len(self.model.plan_["notes"])
             self.screen.print()
