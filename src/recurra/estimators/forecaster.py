@@ -82,9 +82,10 @@ class Forecaster(Estimator):
         validation: steps at the end of each series that decide when the weights are best, and that the honest measures in
             ``evaluation_`` are made on: a number, a part (0.1), "auto" (the horizon, or a tenth of a single series), or
             None to learn from everything.
-        calibrate: shift the quantiles so that they hold on the validation part.
+        calibrate: shift the quantiles so that they hold on the validation part; ``evaluation_`` tells the coverage of each
+            half of it after a shift by the other half.
         batch_size: windows (times separate variables) per update.
-        updates_per_epoch: None decides: once through the windows, but 60 to 200 updates.
+        updates_per_epoch: None decides: once through the windows, but 25 to 200 updates.
         num_paths: drawn futures where a forecast becomes input.
         num_epochs, num_updates, budget_minutes, max_epochs, lr, lr_decay, warmup_updates, optimizer, beta2, weight_decay,
             clip_norm, weight_average, num_validations, patience, precision, checkpoint_seconds: see
@@ -266,7 +267,7 @@ class Forecaster(Estimator):
         self._build()
         batch = max(1, self.batch_size // (1 if setup.joint else len(setup.targets)))
         batch = min(batch, max(8, len(which)))
-        updates = self.updates_per_epoch or min(max(60, -(-len(which) // batch)), 200)
+        updates = self.updates_per_epoch or min(max(25, -(-len(which) // batch)), 200)
         steps = 0 if isinstance(self.network_, Nets) else setup.window // setup.segment
         data_ = Windows(prepared, which, ends, batch, updates, self.seed, self._device(), steps)
         rows = self._validation_rows(setup, found, kept)
@@ -285,9 +286,10 @@ class Forecaster(Estimator):
         self.offsets_ = [0.0] * len(setup.levels)
         self.evaluation_: dict[str, Any] = {}
         if rows is not None:
-            if self.calibrate and self.horizons == "direct":
-                self.offsets_ = self._offsets(rows)
             self.evaluation_ = evaluate_at(self, rows[0].series, rows[1], rows[2])
+            if self.calibrate and self.horizons == "direct" and setup.levels:
+                self.evaluation_.update(self._cross_calibrated(*rows))
+                self.offsets_ = self._offsets(rows)
         self._finish_folder(folder)
         return self
 
@@ -602,14 +604,29 @@ class Forecaster(Estimator):
         return total / count
 
     def _offsets(self, rows: tuple[Prepared, Array, Array]) -> list[float]:
-        """What must be added to each learned quantile (normalised) so that it holds on the validation part."""
+        """What must be added to each learned quantile (normalised) so that it holds on these validation windows."""
         errors = self._outputs(*rows, raw=True)
         found = []
         for i, q in enumerate(self.setup_.levels):
             e = errors[..., 1 + i]
             e = e[np.isfinite(e)]
-            found.append(float(np.quantile(e, q)) if len(e) >= 100 and errors.shape[0] >= 10 else 0.0)
+            found.append(float(np.quantile(e, q)) if len(e) >= 8 else 0.0)
         return found
+
+    def _cross_calibrated(self, prepared: Prepared, which: Array, ends: Array) -> dict[str, float]:
+        """Measures of the quantiles of each half of the validation windows, shifted by what the other half asks for."""
+        middle = len(which) // 2
+        halves = [(which[:middle], ends[:middle]), (which[middle:], ends[middle:])]
+        if not middle:
+            return {}
+        sums: dict[str, float] = {}
+        for (a, b), (other, at) in zip(halves, halves[::-1]):
+            self.offsets_ = self._offsets((prepared, other, at))
+            found = evaluate_at(self, prepared.series, a, b)
+            for name in ("pinball", "coverage"):
+                if name in found:
+                    sums[name] = sums.get(name, 0.0) + found[name] * len(a) / len(which)
+        return sums
 
     # --- inside: forecasting ---
 
