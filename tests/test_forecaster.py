@@ -101,7 +101,7 @@ def test_known_covariates_are_used_and_needed() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(160, 1))
     y = 2 * x[:150, 0] + 0.01 * random.normal(size=150)
-    options = {**SMALL, "num_updates": 150, "hidden_size": 8, "lr": 1e-2, "season": 1}
+    options = {**SMALL, "num_updates": 250, "hidden_size": 16, "lr": 5e-3, "season": 1}
     with_x = Forecaster(**options).fit(y, known=x)
     without = Forecaster(**options).fit(y)
     assert with_x.evaluation_["mae"] < 0.5 * without.evaluation_["mae"]
