@@ -123,8 +123,8 @@ def run(quick: bool = False) -> Section:
     notes = (
         f"`SequenceClassifier(seed=...)` for seeds {', '.join(map(str, seeds))} with everything left to its own choices, the "
         "same for all sets: nothing is set by hand. `fit` sees the training part alone, but the estimator's own defaults "
-        "(its convolutions, normalisation, variation of series) were set with the test accuracies of prototypes on these very sets "
-        f"in view, so the numbers flatter it somewhat. It is better than the neighbour on {better} of {len(found)} sets.",
+        "(its convolutions, normalisation, variation of series) were set with the test accuracies of prototypes on these very "
+        f"sets in view, so the numbers flatter it somewhat. It is better than the neighbour on {better} of {len(found)} sets.",
         "1-NN DTW: the label of the nearest training series by dynamic time warping with the full window, all channels warped "
         "together, on the values as they stand in the files; computed here. Seconds are of one `fit` and test, and of all "
         "distances.",
