@@ -20,8 +20,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-
-
 def uniform(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:

@@ -485,7 +485,15 @@ class LanguageModel(Estimator):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        sizes = ("hidden_size", "num_layers", "embedding_size", "batch_size", "num_steps", "vocabulary_size", "num_models")
+        sizes = (
+            "hidden_size",
+            "num_layers",
+            "embedding_size",
+            "batch_size",
+            "num_steps",
+            "vocabulary_size",
+            "num_models",
+        )
         check_positive(WHERE, **{name: getattr(self, name) for name in sizes})
         check_probability(
             WHERE,

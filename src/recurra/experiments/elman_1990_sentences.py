@@ -113,7 +113,9 @@ class Elman1990Sentences(Experiment):
     def _nets(self) -> Any:
         return elman_nets(self.num_seeds, _NUM_BITS, self.hidden_size, weight_range=self.weight_range, seed=0)
 
-    def _learned(self, train: Tensor, test: Tensor, rule: LearningRule[Any], context: bool, progress: Any) -> Prediction:
+    def _learned(
+        self, train: Tensor, test: Tensor, rule: LearningRule[Any], context: bool, progress: Any
+    ) -> Prediction:
         nets = self._nets()
         chunks = stream_chunks(_localist(train), num_rows=self.num_rows, num_steps=self.num_steps, context=context)
         learn(nets, chunks, rule, self.lr, num_epochs=self.num_epochs, progress=progress, final_lr=0.1)
@@ -158,7 +160,11 @@ def _draw(figure: Any, means: Tensor) -> None:
     colors = {word: "#228833" if word in VERBS else "#cc3311" if word in ANIMATE else "#4477aa" for word in WORDS}
     for label in axis.get_yticklabels():
         label.set(color=colors[label.get_text()], fontsize=11)
-    for text, color, height in (("verbs", "#228833", 0.98), ("animate", "#cc3311", 0.94), ("inanimate", "#4477aa", 0.90)):
+    for text, color, height in (
+        ("verbs", "#228833", 0.98),
+        ("animate", "#cc3311", 0.94),
+        ("inanimate", "#4477aa", 0.90),
+    ):
         axis.text(0.01, height, text, color=color, transform=axis.transAxes, va="top")
     axis.set_title("Mean hidden state of each word, clustered", loc="left", fontsize=11)
     axis.set_xlabel("distance")

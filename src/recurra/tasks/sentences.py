@@ -157,7 +157,9 @@ def next_word_probabilities(words: Tensor) -> Tensor:
         belief = due * emission[:, word]
         total = belief.sum()
         if not total > 0:
-            raise ValueError(sentence("next_word_probabilities", f"word {t}", "one that the grammar allows", repr(WORDS[word])))
+            raise ValueError(
+                sentence("next_word_probabilities", f"word {t}", "one that the grammar allows", repr(WORDS[word]))
+            )
         due = (belief / total) @ transition
         rows.append(due @ emission)
     return torch.stack(rows) if rows else emission.new_zeros(0, len(WORDS))

@@ -47,9 +47,7 @@ def check_engine(engine: Engine, cell: Cell, setting: Setting | None = None) -> 
     return [law.enforce(engine, cell, setting=setting or Setting()) for law in laws("engines")]
 
 
-def check_rule(
-    rule: LearningRule[Any] | SearchRule[Any], cell: Cell, setting: Setting | None = None
-) -> list[Outcome]:
+def check_rule(rule: LearningRule[Any] | SearchRule[Any], cell: Cell, setting: Setting | None = None) -> list[Outcome]:
     """Ask a learning or search rule for every law of rules, on one cell.
 
     Raises:

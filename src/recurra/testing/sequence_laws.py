@@ -150,9 +150,7 @@ def reset(cell: Cell, setting: Setting) -> str | None:
     return None
 
 
-def _restarted(
-    cell: Cell, xs: Tree, state: Tree, mask: Tensor, constant: list[bool], row: int
-) -> tuple[Tree, Tree]:
+def _restarted(cell: Cell, xs: Tree, state: Tree, mask: Tensor, constant: list[bool], row: int) -> tuple[Tree, Tree]:
     """One row, its stretches between resets run one by one, each from a new initial state."""
     piece = slice(row, row + 1)
     now = tree.map(lambda s: s[piece], state)

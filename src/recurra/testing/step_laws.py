@@ -191,9 +191,7 @@ def no_writes(cell: Cell, setting: Setting) -> str | None:
     versions = [leaf._version for leaf in tree.leaves((x, state))]
     with torch.no_grad():
         cell(x, state)
-    for name, leaf, old, version in zip(
-        tree.names((x, state)), tree.leaves((x, state)), tree.leaves(kept), versions
-    ):
+    for name, leaf, old, version in zip(tree.names((x, state)), tree.leaves((x, state)), tree.leaves(kept), versions):
         if leaf._version != version or not torch.equal(leaf, old):
             what = "x" if name.startswith("0") else "state"
             broken(f"the step writes to {what}{name[1:]} in place.")

@@ -99,7 +99,9 @@ def load_cell(target: str) -> type[Cell]:
         raise TypeError(sentence("check", name, "a subclass of recurra.core.Cell", what))
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
-        raise TypeError(sentence("check", name, "a complete cell", "an abstract class", f"It does not define {missing}."))
+        raise TypeError(
+            sentence("check", name, "a complete cell", "an abstract class", f"It does not define {missing}.")
+        )
     return kind
 
 

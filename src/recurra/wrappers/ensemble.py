@@ -65,7 +65,9 @@ class Ensemble(CompositeCell[Tree, Tree]):
         shapes = [[(type(m).__name__, _shapes(m)) for m in cell.modules()] for cell in cells]
         if any(other != shapes[0] for other in shapes):
             odd = next(i for i, other in enumerate(shapes) if other != shapes[0])
-            raise ValueError(sentence(where, f"member {odd}", "of the kind and size of member 0", type(cells[odd]).__name__))
+            raise ValueError(
+                sentence(where, f"member {odd}", "of the kind and size of member 0", type(cells[odd]).__name__)
+            )
         if not any(True for _ in cells[0].parameters()):
             raise ValueError(sentence(where, "cells", "cells with parameters", type(cells[0]).__name__))
         self.num_members = len(cells)
@@ -75,7 +77,11 @@ class Ensemble(CompositeCell[Tree, Tree]):
         for name, value in tensors[0].items():
             with torch.no_grad():
                 stacked = torch.stack([t[name] for t in tensors])
-            _put(self.cell, name, nn.Parameter(stacked, value.requires_grad) if isinstance(value, nn.Parameter) else stacked)
+            _put(
+                self.cell,
+                name,
+                nn.Parameter(stacked, value.requires_grad) if isinstance(value, nn.Parameter) else stacked,
+            )
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
