@@ -309,6 +309,85 @@ def test_constant_empty_and_uneven_are_said() -> None:
     assert isinstance(found, SeriesSet)
 
 
+def test_columns_that_are_not_used_are_said() -> None:
+    day = days(*[f"2024-01-{i:02d}" for i in range(1, 11)])
+    color = np.array(["red", "blue"] * 5, dtype=object)
+    found = series_of(table(day=day, y=np.arange(10.0), z=np.arange(10.0), color=color))
+    assert "Forecast: y, z." in found.notes
+    assert any(note.startswith("Not used: color. ") for note in found.notes)
+    found = series_of(table(day=day, y=np.arange(10.0), z=np.arange(10.0), color=color), target="y")
+    assert any(note.startswith("Not used: z, color. ") for note in found.notes)
+    date = np.array(["2020-02-29", "2020-02-30", "2020-02-31"], dtype=object)
+    found = series_of(table(date=date, y=np.arange(3.0)))
+    what = "Column 'date' holds no timestamps that can be read (such as '2020-02-29'): it is not used."
+    assert what in found.notes
+
+
+def test_large_numbers_name_different_series() -> None:
+    day = np.tile(days("2024-01-01", "2024-01-02", "2024-01-03"), 2)
+    for ids in ([1234567.0, 1234568.0], [0.12345678, 0.12345679]):
+        found = series_of(table(day=day, id=np.repeat(ids, 3), y=np.arange(6.0)))
+        assert [v[:, 0].tolist() for v in found.values] == [[0, 1, 2], [3, 4, 5]]
+    assert series_of(table(day=day, id=np.repeat([7.0, 1234568.0], 3), y=np.arange(6.0))).names == ("7", "1234568")
+
+
+def test_rows_without_the_name_of_a_series_are_said() -> None:
+    day = np.tile(days("2024-01-01", "2024-01-02"), 2)
+    shop = np.array(["a", "a", "", ""], dtype=object)
+    found = series_of(table(day=day, shop=shop, y=np.arange(4.0)), series="shop")
+    assert "2 rows have nothing in column 'shop': they are taken as one series without a name." in found.notes
+    number = np.array([3.0, 3.0, np.nan, np.nan])
+    assert series_of(table(day=day, id=number, y=np.arange(4.0)), series="id").names == ("3", "")
+
+
+def test_parts_of_a_second_order_the_rows() -> None:
+    cells = [f"2024-01-01T00:00:{i // 10:02d}.{i % 10}" for i in (3, 0, 1, 2, 4)]
+    stamps = read_times(cells)
+    assert stamps is not None
+    found = series_of(table(when=stamps, y=np.array([3.0, 0, 1, 2, 4])))
+    assert found.values[0][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert found.times is None
+    text = " ".join(found.notes)
+    assert "they were sorted" in text
+    assert "The timestamps have parts of a second: they only order the rows" in text
+    whole = read_times(["2024-01-01T00:00:01.000", "2024-01-01T00:00:02.000"])
+    assert whole is not None
+    assert whole.dtype == np.dtype("datetime64[s]")
+
+
+def test_plain_numbers_order_the_rows() -> None:
+    y = np.array([30.0, 10, 20, 40])
+    found = series_of(table(t=np.array([3.0, 1, 2, 4]), y=y))
+    assert found.targets == ("y",)
+    assert found.values[0][:, 0].tolist() == [10, 20, 30, 40]
+    text = " ".join(found.notes)
+    assert "The times are plain numbers: they only order the rows" in text
+    assert "they were sorted" in text
+    assert series_of(table(when=np.array([0.5, 0.1, 0.2, 0.9]), y=y), time="when").values[0][:, 0].tolist() == [
+        10,
+        20,
+        30,
+        40,
+    ]
+    shop = np.array(["a", "a", "b", "b"], dtype=object)
+    for options in ({"series": "shop"}, {}):
+        both = series_of(table(t=np.array([2.0, 1, 2, 1]), shop=shop, y=y), **options)  # type: ignore[arg-type]
+        assert [v[:, 0].tolist() for v in both.values] == [[10, 30], [40, 20]]
+    # A month from 1 to 12 again and again, or a temperature, is no order.
+    assert series_of(table(t=np.array([3.0, 1, 1, 9]), y=y)).targets == ("t", "y")
+    assert series_of(table(time=np.array([3.0, 1, 2, 9]))).targets == ("time",)
+
+
+def test_huge_numbers_are_no_times() -> None:
+    assert series_of(table(y=np.array([1e308, 2e307, 1e308]))).values[0][0, 0] == 1e308
+
+
+def test_numbers_with_blanks_and_the_long_minus(tmp_path: Path) -> None:
+    text = "a;y\n1;12\u202f345,5\n2;\u22121\u00a0000\n3;1 234 567\n"
+    assert read_table(write(tmp_path, text)).columns["y"].tolist() == [12345.5, -1000.0, 1234567.0]
+    assert read_table(write(tmp_path, "a;y\n1;1 000\n2;2 000\n".encode("utf-32"))).columns["y"].tolist() == [1000, 2000]
+
+
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.floats(-1e6, 1e6))), min_size=1, max_size=40))
 def test_any_order_of_times(rows: list[tuple[int, float | None]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.checks import check_choice, sentence
 from .table import Table
-from .timestamps import TIME_NAMES, Step, find_step, places
+from .timestamps import TIME_NAMES, Step, find_step, places, whole_seconds
 
 WHERE = "series_of"
 SERIES_NAMES = (
@@ -27,7 +27,10 @@ SERIES_NAMES = (
     "name",
     "group",
 )
+ORDER_NAMES = ("t", "time", "timestamp", "datetime", "date", "ds", "step", "time_step", "timestep", "tick", "period")
+"""Columns of these names that hold plain numbers order the rows."""
 _MAX_STRETCH = 20
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def series_of(
     Args:
         table: from `read_table`, or made of columns.
         target: the column or columns to forecast; None: every column of numbers that has no other role.
-        time: the column of timestamps; None finds it (columns year, month, day, hour are put together).
+        time: the column of timestamps; None finds it (columns year, month, day, hour are put together). Plain numbers, and
+            timestamps with parts of a second, only order the rows; that is said.
         series: the column that says which series a row belongs to; None finds it where timestamps repeat.
         known: columns that are known ahead (prices, holidays). Rows at the end without targets are the known future.
         past: columns that are known for the past only.
@@ -110,7 +114,8 @@ def series_of(
 
     Returns:
         A `SeriesSet`. Missing timestamps become missing values. Rows out of order are sorted, equal rows that stand twice
-        are dropped, different values for the same time are averaged if they are few; all of it is said in ``notes``.
+        are dropped, different values for the same time are averaged if they are few; columns that are not used are named;
+        all of it is said in ``notes``.
 
     Raises:
         ValueError: an unknown column, no column of numbers, timestamps that repeat without a series column to tell them
@@ -136,16 +141,17 @@ def series_of(
     notes = list(table.notes)
     if layout == "rows" or (layout == "auto" and not (roles or table.of_kind("times")) and _is_rows(table)):
         return _from_rows(table, notes)
-    stamps, used = _time_of(table, time, roles, notes)
+    stamps, used = _time_of(table, time, series, layout, roles, notes)
     labels = _series_of_rows(table, stamps, series, layout, [*roles, *used], notes)
     if labels is not None:
         used.append(labels)
     if not wanted:
         taken = {*used, *known, *past}
         wanted = [name for name in table.of_kind("numbers") if name not in taken and not _is_counter(table, name)]
-        if series is None and labels is not None and len(wanted) > 1:
-            notes.append(f"Forecast: {', '.join(wanted[:8])}{' ...' if len(wanted) > 8 else ''}.")
+        if len(wanted) > 1:
+            notes.append(f"Forecast: {_listed(wanted)}.")
     targets = _with_values(table, wanted, target is not None, notes)
+    _say_unused(table, [*wanted, *known, *past, *used], notes)
     for name in (*known, *past):
         if table.columns[name].dtype.kind != "f":
             raise ValueError(sentence(WHERE, f"column {name!r}", "numbers", "text or timestamps"))
@@ -153,6 +159,26 @@ def series_of(
 
 
 # --- which column is what ---
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names."""
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES:,} more" * (len(names) > _MOST_NAMES))
+
+
+def _say_unused(table: Table, used: Sequence[str], notes: list[str]) -> None:
+    """Name the columns that have no role; a column that is called like a time and is none deserves a sentence of its own."""
+    taken = set(used)
+    others = []
+    for name in (n for n in table.columns if n not in taken):
+        column = table.columns[name]
+        if column.dtype.kind == "O" and _rank(name, TIME_NAMES) < len(TIME_NAMES):
+            example = next((v for v in column if v), "")
+            notes.append(f"Column {name!r} holds no timestamps that can be read (such as {example!r}): it is not used.")
+        elif not np.all(column == "" if column.dtype.kind == "O" else column != column):
+            others.append(name)
+    if others:
+        notes.append(f"Not used: {_listed(others)}. Columns become covariates if they are named (known=..., past=...).")
 
 
 def _is_rows(table: Table) -> bool:
@@ -186,12 +212,14 @@ def _from_rows(table: Table, notes: list[str]) -> SeriesSet:
 
 
 def _time_of(
-    table: Table, time: str | None, roles: Sequence[str], notes: list[str]
+    table: Table, time: str | None, series: str | None, layout: str, roles: Sequence[str], notes: list[str]
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Timestamps of all rows, and the columns they came from."""
+    """Timestamps of all rows, and the columns they came from; in another dtype than datetime64[s] they only order the rows."""
     columns = table.columns
     if time is not None:
         found = _as_times(columns[time])
+        if found is None and columns[time].dtype.kind == "f" and not np.isnan(columns[time]).any():
+            found = columns[time]
         if found is None:
             example = columns[time][0]
             raise ValueError(sentence(WHERE, f"column {time!r}", "timestamps", f"cells such as {example!r}"))
@@ -210,11 +238,24 @@ def _time_of(
         best = min(times, key=lambda n: (_rank(n, TIME_NAMES), free.index(n)))
         if len(times) > 1:
             notes.append(f"The time is column {best!r} (of {', '.join(times)}).")
-        return columns[best], [best]
+        return whole_seconds(columns[best]), [best]
     for name in free[:1] + [lower[n] for n in ("date", "time", "timestamp", "ds") if n in lower]:
         found = _as_times(columns[name])
         if found is not None:
             return found, [name]
+    numbers = [n for n in free if columns[n].dtype.kind == "f"]
+    for name in [lower[n] for n in ORDER_NAMES if n in lower]:
+        column = columns[name]
+        if column.dtype.kind != "f" or np.isnan(column).any() or (numbers == [name] and len(roles) == 0):
+            continue
+        if len(np.unique(column)) == len(column):
+            even = np.all(np.diff(column) > 0) or evenness_of(column) > 0.5
+        elif series is not None:
+            even = len({(str(a), b) for a, b in zip(columns[series], column)}) == len(column)
+        else:
+            even = _series_of_rows(table, column, None, layout, [*roles, name], []) is not None
+        if even:
+            return column, [name]
     return None, []
 
 
@@ -227,10 +268,12 @@ def _rank(name: str, order: Sequence[str]) -> int:
 def _as_times(column: np.ndarray) -> np.ndarray | None:
     """Timestamps of a column: of its own, years, days such as 20240131, or seconds since 1970."""
     if column.dtype.kind == "M":
-        return column
+        return whole_seconds(column)
     if column.dtype.kind != "f" or np.isnan(column).any() or np.any(column != np.rint(column)):
         return None
     low, high = column.min(), column.max()
+    if low < 1000 or high > 1e16:
+        return None
     whole = column.astype("int64")
     if low >= 1000 and high <= 2300 and (evenness_of(whole) > 0.5 or len(column) == 1):
         return (whole - 1970).astype("datetime64[Y]").astype("datetime64[s]")
@@ -292,8 +335,9 @@ def _series_of_rows(
         return found[0]
     if not doubled:
         return None
+    codes = np.unique(stamps, return_inverse=True)[1].tolist()
     for name in candidates:
-        pairs = {(str(a), int(b)) for a, b in zip(table.columns[name], stamps.astype("int64"))}
+        pairs = {(str(a), b) for a, b in zip(table.columns[name], codes)}
         if len(pairs) >= 0.9 * len(table) and len(set(table.columns[name])) < len(table):
             notes.append(f"Series are told apart by column {name!r}: {len(set(table.columns[name])):,} of them.")
             return name
@@ -341,7 +385,12 @@ def _assemble(
 ) -> SeriesSet:
     data = np.stack([table.columns[name] for name in (*targets, *known, *past)], axis=1)
     labels = _labels(table.columns[series]) if series is not None else np.zeros(len(table), dtype=object)
-    if stamps is not None and np.isnat(stamps).any():
+    nameless = int(np.sum(labels == "")) if series is not None else 0
+    if nameless:
+        notes.append(
+            f"{nameless:,} rows have nothing in column {series!r}: they are taken as one series without a name."
+        )
+    if stamps is not None and stamps.dtype.kind == "M" and np.isnat(stamps).any():
         missing = np.isnat(stamps)
         if missing.all():
             raise ValueError(sentence(WHERE, "the time", "given in the rows", "none"))
@@ -397,7 +446,10 @@ def _assemble(
 def _labels(column: np.ndarray) -> np.ndarray:
     """Names of series as text; whole numbers without a point."""
     if column.dtype.kind == "f":
-        return np.array([f"{v:g}" for v in column], dtype=object)
+        whole = np.isfinite(column) & (np.abs(np.nan_to_num(column)) < 2**53) & (column == np.rint(column))
+        return np.array(
+            ["" if np.isnan(v) else str(int(v)) if w else repr(float(v)) for v, w in zip(column, whole)], dtype=object
+        )
     return column.astype(str).astype(object)
 
 
@@ -445,9 +497,13 @@ def _on_grid(
     if averaged:
         notes.append(f"{averaged:,} rows had the time of another row but other values: they were averaged.")
     longest = max(clean, key=lambda rows: len(rows.data))
-    step = find_step(longest.times) if longest.times is not None else None
+    dated = longest.times is not None and longest.times.dtype == np.dtype("datetime64[s]")
+    step = find_step(longest.times) if dated and longest.times is not None else None
     if step is None:
-        if len(longest.data) > 1:
+        if not dated and longest.times is not None:
+            what = "timestamps have parts of a second" if longest.times.dtype.kind == "M" else "times are plain numbers"
+            notes.append(f"The {what}: they only order the rows, which are taken as steps 1, 2, 3 and so on.")
+        elif len(longest.data) > 1:
             notes.append("The timestamps are not evenly spaced: the values are taken as steps 1, 2, 3 and so on.")
         return [replace(rows, times=None) for rows in clean], None
     gaps, off, gridded = 0, 0, []
@@ -471,7 +527,8 @@ def _on_grid(
         gridded.append(_Rows(rows.name, data, times))
     if off:
         notes.append(
-            f"{off:,} series have timestamps that are not whole steps ({step}) apart: their rows are taken as neighbours."
+            f"{off:,} series have timestamps that are not whole steps ({step}) apart, or so far apart that hardly any step has "
+            "a value: their rows are taken as neighbours."
         )
     if gaps:
         notes.append(f"{gaps:,} timestamps are missing between others ({step} apart): their values count as missing.")

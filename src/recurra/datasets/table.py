@@ -28,6 +28,7 @@ MAX_BYTES = 4 * 2**30
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+_SPACES = re.compile(r"(?<=\d)[ \u00a0\u2009\u202f](?=\d{3}(\D|$))")  # 12 345,6
 _TOLERATED = 0.1
 
 
@@ -36,7 +37,8 @@ class Table:
     """A table with named columns and what was guessed and repaired while it was read.
 
     Args:
-        columns: name -> float64 (NaN is missing), datetime64[s] (NaT is missing) or text (object, "" is missing); all (N,).
+        columns: name -> float64 (NaN is missing), datetime64 in seconds or finer (NaT is missing) or text (object, "" is
+            missing); all (N,).
         notes: one sentence for each guess or repair that may matter.
         name: where it came from, for messages.
     """
@@ -146,6 +148,8 @@ def _decode(data: bytes, path: Path, encoding: str | None, notes: list[str]) -> 
     if encoding is None:
         for mark, name in (
             (codecs.BOM_UTF8, "utf-8-sig"),
+            (codecs.BOM_UTF32_LE, "utf-32"),
+            (codecs.BOM_UTF32_BE, "utf-32"),
             (codecs.BOM_UTF16_LE, "utf-16"),
             (codecs.BOM_UTF16_BE, "utf-16"),
         ):
@@ -297,8 +301,8 @@ def _find_decimal(sample: Sequence[Sequence[str]], mark: str) -> str:
         quoted = sum(bool(_COMMA.fullmatch(c)) and not _THOUSANDS.fullmatch(c) for cells in sample for c in cells)
         points = sum(bool(re.fullmatch(r"[-+]?\d+\.\d+", c)) for cells in sample for c in cells)
         return "," if quoted > points else "."
-    commas = sum(bool(_COMMA.fullmatch(c)) for cells in sample for c in cells)
-    points = sum(bool(re.fullmatch(r"[-+]?\d*\.\d+", c)) for cells in sample for c in cells)
+    commas = sum(bool(_COMMA.fullmatch(_closed(c))) for cells in sample for c in cells)
+    points = sum(bool(re.fullmatch(r"[-+]?\d*\.\d+", _closed(c))) for cells in sample for c in cells)
     return "," if commas > points else "."
 
 
@@ -329,6 +333,11 @@ def _has_header(sample: Sequence[Sequence[str]], decimal: str) -> bool:
     return len(set(filter(None, first))) == sum(map(bool, first)) and not any(numeric)
 
 
+def _closed(cell: str) -> str:
+    """Without the blanks between groups of three digits; the long minus as the short one."""
+    return cell if " " not in cell and cell.isascii() else _SPACES.sub("", cell).replace("\u2212", "-")
+
+
 def to_number(cell: str, decimal: str = ".") -> float:
     """The number that a cell says; NaN for anything else.
 
@@ -336,6 +345,7 @@ def to_number(cell: str, decimal: str = ".") -> float:
         >>> to_number("1.234,5", ","), to_number("1,234.5"), to_number("3e-2"), to_number("abc")
         (1234.5, 1234.5, 0.03, nan)
     """
+    cell = _closed(cell)
     if decimal == ",":
         if _COMMA.fullmatch(cell) or re.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+", cell):
             cell = cell.replace(".", "").replace(",", ".")

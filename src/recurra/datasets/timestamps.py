@@ -113,6 +113,8 @@ class Step(NamedTuple):
 def read_times(cells: Sequence[str]) -> Array | None:
     """Timestamps (N,) datetime64[s] of text, NaT where a cell is empty; None where the cells are no timestamps.
 
+    Where some have parts of a second, the unit is a finer one.
+
     Example:
         >>> read_times(["03.01.2024", "04.01.2024"]).astype("datetime64[D]").tolist()
         [datetime.date(2024, 1, 3), datetime.date(2024, 1, 4)]
@@ -144,6 +146,12 @@ def read_times(cells: Sequence[str]) -> Array | None:
     return None if best is None else best[1]
 
 
+def whole_seconds(times: Array) -> Array:
+    """Timestamps as datetime64[s] where none has a part of a second; else as they are."""
+    whole = times.astype("datetime64[s]")
+    return whole if bool(((whole == times) | np.isnat(times)).all()) else times
+
+
 def _parse(cells: Sequence[str], form: str) -> Array | None:
     import pandas as pd
 
@@ -151,7 +159,7 @@ def _parse(cells: Sequence[str], form: str) -> Array | None:
         warnings.simplefilter("ignore")
         try:
             found = pd.to_datetime(pd.Series(list(cells), dtype=object).replace("", None), format=form, utc=True)
-            return found.dt.tz_localize(None).to_numpy().astype("datetime64[s]")
+            return whole_seconds(found.dt.tz_localize(None).to_numpy())
         except (ValueError, TypeError, OverflowError, AttributeError):
             return None
 
