@@ -33,6 +33,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "experiments": _BELOW_STUDIES | {"analysis", "report"},
     "testing": _BELOW_STUDIES | {"analysis", "report", "experiments"},
     "cli": _BELOW_STUDIES | {"analysis", "report", "experiments", "testing"},
+    "__main__": frozenset({"cli"}),
 }
 """Room -> the other rooms it may import. A new room is entered here, and nowhere else."""
 

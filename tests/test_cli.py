@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from recurra.cli import demo, edge, reading, screen, show
+from recurra.cli import demo, edge, folder, reading, screen, show
 from recurra.cli.main import app
 from recurra.core import catalog
 from recurra.core.catalog import FAMILIES, members
@@ -162,12 +163,39 @@ def test_a_model_is_not_overwritten_by_accident(trained: tuple[Path, Path, str],
     assert said.startswith(f"recurra: --out must be a folder, got {file}, a file.")
 
 
+def test_a_model_goes_only_when_the_new_run_has_begun(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
+    file, model, _ = trained
+    place = tmp_path / "run"
+    shutil.copytree(model, place)
+    (place / "forecast.csv").write_text("mine")
+    before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    for wrong in (["--cell", "lsmt"], ["--hidden-size", "0"], ["--dropout", "2"]):
+        run("train", str(file), "--out", str(place), "--overwrite", *QUICK, *wrong, code=2)
+        assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+    folder.Replaced(place).put_aside()  # a command that was killed before the new run began
+    assert not (place / "config.json").exists()
+    assert "which holds a model" in run("train", str(file), "--out", str(place), *QUICK, code=2)
+    assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+    run("train", str(file), "--out", str(place), "--overwrite", "--seed", "1", *QUICK)
+    assert (place / "model.safetensors").read_bytes() != before["model.safetensors"]
+    assert (place / "forecast.csv").read_text() == "mine"
+    assert not (place / folder.ASIDE).exists()
+    both = run("train", str(file), "--out", str(place), "--overwrite", "--resume", code=2)
+    assert both == "recurra: --resume must be given without --overwrite, got both.\n"
+
+
+def test_two_models_of_a_text(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
+    said = run("train", str(trained[0]), "--out", str(tmp_path / "two"), "--models", "2", *QUICK)
+    assert "2 models are trained" in " ".join(said.split())
+    assert run("generate", str(tmp_path / "two"), "--length", "5")
+
+
 def test_a_place_that_cannot_be_written_is_found_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
     with pytest.raises(ValueError, match=r"--out must be a folder that can be written, got .*new"):
-        reading.check_free(tmp_path / "some" / "new", overwrite=False)
+        folder.check_free(tmp_path / "some" / "new", overwrite=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from .edge import command
+from .edge import command_of_all, refuse_several_processes
 
 
 class Part(NamedTuple):
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     roles: dict[str, Any]
 
 
-@command
+@command_of_all
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the data, the models and their pages.")] = Path("recurra-demo"),
     budget: Annotated[str, typer.Option(help="Time for the training: 3m, 90s.")] = "150s",
@@ -48,6 +48,7 @@ def demo(
     from .screen import TrainingScreen, console, facts
     from .train import run, use_threads
 
+    refuse_several_processes("demo")
     time = minutes(budget)
     _check_folder(out)
     use_threads(threads)
@@ -80,7 +81,7 @@ def demo(
 
 def _check_folder(folder: Path) -> None:
     """An older demo may be replaced, nothing else."""
-    from .reading import check_free
+    from .folder import check_free
 
     if folder.is_dir() and all(
         (folder / part.file).is_file() or not (folder / f"{Path(part.file).stem}-model").exists() for part in PARTS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import os
 import re
 from pathlib import Path
 
@@ -69,26 +68,3 @@ def clock(seconds: float) -> str:
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise unless a model may be saved in ``folder``: new, empty, or an older model that may go.
-
-    Raises:
-        ValueError: something else is there, or nothing may be written there.
-    """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if nearest.is_dir() and not os.access(nearest, os.W_OK):
-        raise ValueError(sentence("recurra", "--out", "a folder that can be written", str(folder)))
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(sentence("recurra", "--out", "a folder", f"{folder}, a file"))
-    if not any(item.name != "command.json" for item in folder.iterdir()):  # left by a run that did not begin
-        return
-    if not (folder / "config.json").is_file():
-        got = f"{folder}, which holds other files"
-        raise ValueError(sentence("recurra", "--out", "a new folder or that of a saved model", got))
-    if not overwrite:
-        got = f"{folder}, which holds a model"
-        raise ValueError(sentence("recurra", "--out", "a new folder", got, "Choose another, or add --overwrite."))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .edge import command
+from .edge import command_of_all, refuse_several_processes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..experiments.run import Outcome
 
 
-@command
+@command_of_all
 def reproduce(
     experiment: Annotated[
         list[str] | None, typer.Argument(help="Names of experiments.", show_default="list them")
@@ -30,6 +30,7 @@ def reproduce(
     page: Annotated[Path | None, typer.Option(help="Write a page with all results in the --out folder.")] = None,
 ) -> None:
     """Run published experiments and print the published numbers beside ours. Exit code 1 if ours miss a bar."""
+    refuse_several_processes("reproduce")
     if experiment and everything:
         raise ValueError("recurra: --all must be given without names of experiments, got both.")
     if page is not None and out is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .edge import INTERRUPTED, command
+from .edge import INTERRUPTED, command_of_all
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .screen import TrainingScreen
 
 
-@command
+@command_of_all
 def train(
     file: Annotated[
         Path, typer.Argument(help="A text, a table, labelled series or labelled texts.", show_default=False)
@@ -66,13 +66,17 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; the rest goes to stderr.")] = False,
 ) -> None:
     """Find out what a file is, train a model for it, and write a page about it."""
-    from .jobs import Roles, job_of_file
-    from .reading import check_free, minutes
+    from ..training.place import is_first_process
+    from .folder import check_free, check_run, tidy
+    from .jobs import Roles, job_of_file, remembered
+    from .reading import minutes
 
     ends = {"--budget": budget, "--epochs": epochs, "--updates": updates}
     given = [name for name, value in ends.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"recurra: the end of training must be one of {', '.join(ends)}, got {' and '.join(given)}.")
+    if resume and overwrite:
+        raise ValueError("recurra: --resume must be given without --overwrite, got both.")
     if validation_fraction is not None and not 0 <= validation_fraction <= 0.5:
         raise ValueError(
             f"recurra: --validation-fraction must be between 0 (none) and 0.5, got {validation_fraction:g}."
@@ -100,11 +104,18 @@ def train(
     }
     roles = Roles(target, time, series, text, _names(known), _names(past), horizon)
     folder = Path(f"{file.stem}-model") if out is None else out
+    if is_first_process():
+        tidy(folder)
     if resume:
         check_run(folder)
-    else:
+        before = remembered(folder)
+        roles = roles.merged(before.roles)
+        validation_fraction = before.fraction if validation_fraction is None else validation_fraction
+    elif is_first_process():
         check_free(folder, overwrite)
-    job, why = job_of_file(file, roles, validation_fraction, kind)
+    job, why = job_of_file(file, roles, validation_fraction, kind or (before.name if resume else None))
+    if resume and kind is None and before.name is not None:
+        why = "as in the run that goes on"
 
     from .screen import TrainingScreen, console, facts
 
@@ -165,13 +176,6 @@ def make(job: Job, options: dict[str, Any], folder: Path, resume: bool) -> Any:
     return kind(**{**base, **options})
 
 
-def check_run(folder: Path) -> None:
-    """Raise unless there is a run to go on with."""
-    if not (folder / "config.json").is_file():
-        got = "one without a run" if folder.is_dir() else "nothing there"
-        raise ValueError(f"recurra: --resume must be given with the folder of an unfinished run ({folder}), got {got}.")
-
-
 def use_threads(threads: int | None) -> None:
     """Set the number of processor threads."""
     if threads is None:
@@ -196,32 +200,43 @@ def run(
 ) -> dict[str, Any]:
     """Train into the folder, evaluate, write the page, and say how it went; returns the evaluation.
 
+    Of several processes the first one writes.
+
     Ctrl-C leaves a run that can be resumed, and beside it the model as it was then.
     """
-    from ..estimators.estimator import remove_run
     from ..report import write_report
-    from ..report.write import write_evaluation
-    from .jobs.job import COMMAND
+    from ..report.write import REPORT, write_evaluation
+    from ..training.place import is_first_process
+    from .folder import COMMAND, STOPPED, Replaced
     from .screen import facts
 
-    if overwrite and not resume:
-        remove_run(folder)
-        (folder / COMMAND).unlink(missing_ok=True)
+    first = is_first_process()
+    old = Replaced(folder)
+    if overwrite and not resume and first:
+        old.put_aside()
 
     def watch(progress: Any) -> None:
         if not (folder / COMMAND).exists():  # not before it is clear that the run can begin
             job.remember(folder)
+            old.drop()
         shown(progress)
 
     try:
         with shown:
             job.fit(model, folder, resume, watch)
+    except Exception:
+        if first:
+            old.bring_back()
+        raise
     except KeyboardInterrupt:
+        if first:
+            old.bring_back()
         record = getattr(model, "record_", None)
         if record is None or not record.get("updates_made"):
             raise
-        stopped = folder / "stopped"
-        model.save(stopped)
+        stopped = folder / STOPPED
+        if first:
+            model.save(stopped)
         text = (
             f"recurra: stopped after {record['updates_made']:,} updates; go on with the same command and --resume. "
             f"The model as it is now is in {stopped}."
@@ -234,10 +249,11 @@ def run(
         rows.append(("Stopped", f"after {record['updates_made']:,} updates: {record['stopped']}"))
     screen.print()
     with screen.status("Measuring"):
-        found = job.evaluation(model, folder)
-        write_evaluation(folder, found)
-        page = write_report(folder)
+        found = job.evaluation(model, folder)  # by all processes: it may train a copy of the model
+        if first:
+            write_evaluation(folder, found)
+            write_report(folder)
     rows += job.result(found)
-    rows += [("Saved", f"{folder} ({record['seconds']:.0f} s in all)"), ("Page", str(page))]
+    rows += [("Saved", f"{folder} ({record['seconds']:.0f} s in all)"), ("Page", str(folder / REPORT))]
     facts(screen, rows)
     return found

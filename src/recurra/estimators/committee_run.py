@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..training.place import is_first_process, num_processes
+from ..training.run_folder import ASKED
 from .training_run import TrainingProgress
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class CommitteeRun:
         self.model, self.on_progress = model, on_progress
         self.folder = None if folder is None else folder / MEMBERS
         threads = torch.get_num_threads() if model._device().type == "cpu" else 1
-        self.num_workers = max(1, min(model.num_models, threads))
+        alone = num_processes() == 1  # members side by side would mix up the messages between processes
+        self.num_workers = max(1, min(model.num_models, threads)) if alone else 1
         self.num_turns = math.ceil(model.num_models / self.num_workers)
         self.threads_each = max(1, threads // self.num_workers)
         budget = model.budget_minutes
@@ -81,6 +84,8 @@ class CommitteeRun:
         folder = None if self.folder is None else self.folder / str(n)
         try:
             self.members[n].fit(text, validation_text, lambda news: self._tell(n, news), folder=folder, resume=resume)
+            if self.members[n].record_["stopped"] == ASKED:  # by the first process, which alone is asked
+                self.stop.set()
         except BaseException:
             self.stop.set()
             raise
@@ -93,7 +98,8 @@ class CommitteeRun:
             if len(self.news) < self.num_workers:
                 return self.stop.is_set()
             if first:  # the plan of all is known
-                self.model.plan_ = self.plan([self.members[k] for k in sorted(self.news)])
+                begun = [self.members[k] for k in sorted(self.news)]
+                self.model.plan_, self.model.tokens_ = self.plan(begun), begun[0].tokens_
             told = self._together(n)
             if first:
                 told = told._replace(update=0, part=0.0, epoch=0.0, loss=math.nan, validation=None, sample=None)
@@ -124,7 +130,7 @@ class CommitteeRun:
 
     def clean(self) -> None:
         """Remove the members' folders, whose weights stand in the committee's."""
-        if self.folder is not None and self.folder.is_dir():
+        if self.folder is not None and self.folder.is_dir() and is_first_process():
             shutil.rmtree(self.folder)
 
     def plan(self, trained: list[LanguageModel]) -> dict[str, Any]:

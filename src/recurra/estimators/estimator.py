@@ -167,8 +167,8 @@ class Estimator:
         return run
 
     def _check_folder(self, folder: str | os.PathLike[str] | None, resume: bool) -> None:
-        """Raise unless a new run may go into the folder."""
-        if folder is None or resume:
+        """Raise unless a new run may go into the folder; of several processes the first one looks, and it writes there."""
+        if folder is None or resume or not is_first_process():
             return
         path = Path(folder)
         if (path / CONFIG).exists() or checkpoints(path):

@@ -165,6 +165,11 @@ def _rows(chunk: Chunk, a: int, b: int, whole: bool) -> Chunk:
     )
 
 
+def rank() -> int:
+    """The number of this process among those that torchrun started together; 0 without it."""
+    return int(os.environ.get("RANK", "0")) if num_processes() > 1 else 0
+
+
 def is_first_process() -> bool:
     """Does this process write the files?"""
-    return num_processes() == 1 or int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0

@@ -10,15 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ...core.checks import sentence
 from ...training.files import write_atomically
+from ..folder import COMMAND
 
 if TYPE_CHECKING:
     from ...estimators.estimator import Estimator
-
-COMMAND = "command.json"  # beside the model: how its file was read
 
 
 @dataclass(frozen=True)
@@ -113,17 +112,32 @@ class Job(ABC):
 
     def remember(self, folder: Path) -> None:
         """Write down how the file was read."""
-        command = {"file": str(self.file), "roles": asdict(self.roles), "fraction": self.fraction}
+        command = {"file": str(self.file), "as": self.name, "roles": asdict(self.roles), "fraction": self.fraction}
         write_atomically(folder / COMMAND, json.dumps(command, indent=1) + "\n")
 
 
-def remembered(folder: Path) -> Roles:
+class Remembered(NamedTuple):
+    """How the file of a run was read.
+
+    Args:
+        name: the job's.
+        roles: of its columns.
+        fraction: that was held out.
+    """
+
+    name: str | None = None
+    roles: Roles = Roles()
+    fraction: float | None = None
+
+
+def remembered(folder: Path) -> Remembered:
     """How the file of a run was read; nothing where that is not known."""
     try:
-        found = json.loads((folder / COMMAND).read_text(encoding="utf-8"))["roles"]
-        return Roles(**{**found, "known": tuple(found["known"]), "past": tuple(found["past"])})
+        found = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
+        roles = {**found["roles"], "known": tuple(found["roles"]["known"]), "past": tuple(found["roles"]["past"])}
+        return Remembered(found.get("as"), Roles(**roles), found["fraction"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Roles()
+        return Remembered()
 
 
 def jobs() -> list[type[Job]]:
@@ -157,8 +171,6 @@ def job_of_file(file: Path, roles: Roles, fraction: float | None, wanted: str | 
     from ...datasets.sniff import kind_of_file
 
     found = kind_of_file(file, target=roles.target)
-    if found.kind == "table" and roles.target is None and not roles.time:
-        pass  # every column of numbers is forecast
     job = next(job for job in names.values() if found.kind in job.files)
     return job(file, roles, fraction), found.why
 
@@ -174,4 +186,4 @@ def job_of_run(folder: Path, file: Path, roles: Roles) -> tuple[Job, Any]:
 
     model = load_estimator(folder)
     job = next(job for job in jobs() if job.kind == model.kind)
-    return job(file, roles.merged(remembered(folder)), 0.0), model
+    return job(file, roles.merged(remembered(folder).roles), 0.0), model
