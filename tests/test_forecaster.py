@@ -183,11 +183,38 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         (np.ones((2, 2, 2)), r"data must be \(T,\) or \(T, C\)"),
         (np.ones(2), "at least 3 values"),
         ([np.ones(0)], "got nothing"),
+        (np.stack([wave(), np.full(120, np.nan)], 1), "variable 2 must be one with values, got only missing ones"),
+        (
+            1e300 * wave(),
+            r"numbers of a size between 1e-100 and 1e\+100, or 0, got .*e\+300\. Give them in another unit",
+        ),
+        (1e-300 * wave(), "numbers of a size between"),
+        ({"1": wave(), 1: wave()}, "series of different names, got '1' twice"),
     ],
 )
 def test_bad_data_in_a_sentence(data: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^Forecaster: .*{message}"):
         Forecaster(**SMALL).fit(data)
+
+
+@pytest.mark.parametrize("data", [wave() + 1j, ["a"] * 9, np.zeros(9, "datetime64[D]"), {1, 2}, [10**400] * 9])
+def test_data_that_are_no_numbers(data: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Forecaster: data must be numbers"):
+        Forecaster(**SMALL).fit(data)
+
+
+def test_covariates_of_other_series() -> None:
+    data = {"a": wave(), "b": wave()}
+    with pytest.raises(ValueError, match="known must be given for every series, got none for 'b'"):
+        Forecaster(**SMALL).fit(data, known={"a": np.ones(124)})
+    with pytest.raises(TypeError, match="known must be a dict like the data, got list"):
+        Forecaster(**SMALL).fit(data, known=[np.ones(124)] * 2)
+
+
+@pytest.mark.parametrize("options", [{"quantiles": None}, {"quantiles": "0.5"}, {"known": "price"}, {"past": None}])
+def test_arguments_that_are_no_lists(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=rf"^Forecaster: {next(iter(options))} must be a list of"):
+        Forecaster(**{**SMALL, **options}).fit(wave())
 
 
 @pytest.mark.parametrize(
@@ -224,6 +251,127 @@ def test_odd_series_still_give_numbers(data: np.ndarray) -> None:
     out = model.forecast()
     assert np.isfinite(out.point).all()
     assert np.isfinite(out.quantiles).all()
+
+
+@pytest.mark.parametrize("unit", [1e-13, 1e-30, 1e90])
+def test_the_unit_of_the_values_does_not_matter(unit: float) -> None:
+    plain = Forecaster(**SMALL).fit(wave()).predict()
+    np.testing.assert_allclose(Forecaster(**SMALL).fit(unit * wave()).predict() / unit, plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6, -3.3])
+def test_a_constant_series_stays_what_it_is(value: float) -> None:
+    model = Forecaster(horizon=5, hidden_size=4, num_updates=60).fit(np.full(60, value))
+    np.testing.assert_allclose(model.predict(), value, rtol=0.05, atol=0.05 if value == 0 else 0)
+    assert any("never change" in note for note in model.notes_)
+    assert np.isnan(model.evaluation_["mase"])  # there is no error of the naive forecast to compare with
+    assert np.isnan(model.score(np.full(60, value)))
+
+
+def test_tensors_are_arrays() -> None:
+    import torch
+
+    plain = Forecaster(**SMALL).fit(wave()).predict()
+    np.testing.assert_array_equal(Forecaster(**SMALL).fit(torch.tensor(wave(), requires_grad=True)).predict(), plain)
+
+
+def test_frames_with_odd_indices() -> None:
+    import pandas as pd
+
+    values = wave(40)
+    texts = pd.Index([f"2024-01-{d:02d}" for d in range(1, 32)] + [f"2024-02-{d:02d}" for d in range(1, 10)])
+    for index in (texts, pd.Index(np.arange(1900, 1940), name="year"), pd.date_range("2024", periods=40, freq="100ms")):
+        mixed = pd.DataFrame({"y": values}, index=index).sample(frac=1, random_state=0)
+        model = Forecaster(**SMALL).fit(mixed)
+        assert "The rows were not in the order of time: they were sorted." in model.notes_
+        assert model.setup_.targets == ("y",)
+    levels = pd.MultiIndex.from_product([["a", "b"], range(20)])
+    with pytest.raises(ValueError, match=r"must be a frame with one index, got an index of 2 levels\. reset_index\(\)"):
+        Forecaster(**SMALL).fit(pd.DataFrame({"y": values}, index=levels))
+    with pytest.raises(ValueError, match="different names, got 'day' twice"):
+        Forecaster(**SMALL).fit(frame().assign(day=1.0))
+    with pytest.raises(TypeError, match="column 'y' must be real numbers, got complex ones"):
+        Forecaster(**SMALL).fit(pd.DataFrame({"y": values + 1j}))
+    infinite = Forecaster(**SMALL).fit(pd.DataFrame({"y": np.where(np.arange(40) == 3, np.inf, values)}))
+    assert "1 values of column 'y' are infinite: they count as missing." in infinite.notes_
+
+
+def test_missing_covariates_are_said() -> None:
+    known = np.where(np.arange(124) % 10 == 0, np.nan, 1.0)
+    model = Forecaster(**SMALL).fit(wave(), known=known)
+    assert "13 values of covariates are missing: they count as the means of their columns." in model.notes_
+
+
+def test_columns_have_no_meaning_beside_arrays() -> None:
+    for options, message in (
+        ({"target": "y"}, r"target must be None for arrays, got 'y'"),
+        ({"known": ("price",)}, r"known must be \(\) for arrays, got \('price',\). Hand them to fit"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Forecaster(**SMALL, **options).fit(wave())
+
+
+def test_what_was_decided_is_told() -> None:
+    text = " ".join(Forecaster(**SMALL).fit(wave(60)).notes_)
+    assert "Normalisation: all values by the mean and spread of the training part; each window less its last" in text
+    assert "Held out: the last 6 steps of the series" in text
+    text = " ".join(Forecaster(**SMALL, validation=None).fit([wave(60), wave(60)]).notes_)
+    assert "each series by its mean and spread" in text
+    assert "Held out: nothing." in text
+    text = " ".join(Forecaster(**{**SMALL, "horizon": 50}).fit(wave(40)).notes_)
+    assert "Held out: nothing (no series is long enough)" in text
+    assert "what is forecast for more than 39 steps ahead was never learned" in text
+    assert "Season: none was found." in Forecaster(**SMALL).fit(np.arange(60.0)).notes_
+
+
+def test_every_way_to_go_on_with_covariates() -> None:
+    """Known and past covariates, the calendar and several variables, direct and recursive, beyond the horizon too."""
+    import pandas as pd
+
+    random = np.random.default_rng(0)
+    whole = frame(160).assign(price=random.normal(size=160), rain=random.normal(size=160))
+    past_only = whole.copy()
+    past_only.loc[past_only.index[150:], ["a", "b", "rain"]] = np.nan
+    for horizons in ("direct", "recursive"):
+        for variables in ("separate", "joint"):
+            model = Forecaster(
+                **SMALL, target=("a", "b"), known=("price",), past=("rain",), horizons=horizons, variables=variables,
+                calendar=("weekday",), num_paths=10,
+            ).fit(past_only)  # fmt: skip
+            for horizon in (3, 4, 9):
+                found = model.forecast(past_only, horizon)
+                assert found.point.shape == (1, horizon, 2)
+                assert np.isfinite(found.quantiles).all()
+                assert found.times is not None
+                assert found.times[0][-1] == np.datetime64(whole.index[149 + horizon], "s")
+            with pytest.raises(ValueError, match="must be given for 11 steps beyond the values, got 10"):
+                model.forecast(past_only, 11)
+            changed = past_only.copy()
+            changed.loc[changed.index[150:], "price"] += 5.0
+            assert not np.allclose(model.forecast(changed, 4).point, model.forecast(past_only, 4).point)
+    again = pd.DataFrame(model.predict(past_only))
+    assert list(again.columns) == ["a", "b"]
+
+
+def test_a_backtest_takes_covariates_beside_arrays() -> None:
+    x = np.random.default_rng(0).normal(size=(104, 1))
+    y = 2 * x[:100, 0]
+    options = {**SMALL, "num_updates": 120, "hidden_size": 16, "lr": 5e-3, "season": 1}
+    model = Forecaster(**options).fit(y, known=x)
+    for refit in ("once", "never"):
+        found = model.backtest(y, known=x, num_origins=2, refit=refit, baselines=("last value",))
+        assert found["Forecaster"]["mae"] < 0.5 * found["last value"]["mae"]
+    with pytest.raises(ValueError, match="known must be 1 covariates as in the training, got 0"):
+        model.backtest(y, refit="never")
+
+
+def test_a_baseline_that_fails_is_said() -> None:
+    model = Forecaster(**SMALL)
+    data = {"short": wave(12), "constant": np.ones(40), "long": wave(60)}
+    note = model.backtest(data, num_origins=1, baselines=("ETS", "ARIMA", "seasonal naive")).note
+    assert "In 1 of 3 cases ETS failed: seasonal naive there." in note
+    assert "In 1 of 3 cases ARIMA failed" in note
+    assert "cases seasonal naive" not in note
 
 
 # --- inside ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,10 +20,10 @@ from ..engines import unroll
 from ..training import TrainProgress
 from .estimator import Estimator
 from .forecasting.backtest import Backtest, backtest
-from .forecasting.decide import decide
+from .forecasting.decide import decide, held_out_note
 from .forecasting.evaluation import evaluate_at
 from .forecasting.forecast import Forecast
-from .forecasting.inputs import as_series, series_from_json, series_to_json
+from .forecasting.inputs import as_series, check_sizes, series_from_json, series_to_json
 from .forecasting.network import ForecastLoss, Member, Nets, Row, as_cell
 from .forecasting.unfold import unfold
 from .forecasting.windows import Prepared, Setup, Windows, ends_of
@@ -47,7 +47,7 @@ class Forecaster(Estimator):
         x = (window - level) / scale        s = cell over segments of x        f = (readout(s) + A x) scale + level
 
     What is not given is decided from the training part of the data and told in ``notes_``: the season, the window, the
-    logarithm, the normalisation, the features of the calendar. Scalers are fitted to the training part only.
+    logarithm, the normalisation, the features of the calendar, what is held out. Scalers are fitted to the training part only.
 
     Args:
         horizon: H, steps to forecast; None: one season, or a tenth of the series, at most 12.
@@ -237,7 +237,8 @@ class Forecaster(Estimator):
             data: an array (T,) or (T, C), a list or dict of such arrays, a pandas frame or series, the path of a table, a
                 `Table` or a `SeriesSet`. NaN is missing.
             y: ignored; scikit-learn's signature has it.
-            known: covariates known ahead beside arrays, (T + F, K), lists or dicts like ``data``.
+            known: covariates known ahead beside arrays, (T + F, K), lists or dicts like ``data``; what is missing in them
+                counts as the column's mean.
             past: covariates of the past beside arrays, (T, U).
             folder: for the run: checkpoints, measures, and in the end the model.
             resume: go on with the run in ``folder``.
@@ -251,11 +252,16 @@ class Forecaster(Estimator):
         self._check_arguments()
         self._check_folder(folder, resume)
         found, self._form = self.read(data, known, past)
+        self._check_columns(known, past)
         fingerprint = _fingerprint(found)
         if self._already_there(folder, resume, fingerprint):
             return self
         notes = list(found.notes)
+        gone = sum(int(np.isnan(values).sum()) for values in (*found.known, *found.past))
+        if gone:
+            notes.append(f"{gone:,} values of covariates are missing: they count as the means of their columns.")
         setup, kept = decide(self, found, notes)
+        notes.append(held_out_note(self, kept))
         horizon = setup.horizon
         if self.horizons == "recursive":
             setup = self._one_segment(setup, notes)
@@ -264,6 +270,12 @@ class Forecaster(Estimator):
         self._context = series_to_json(found, self._context_steps(found))
         prepared = Prepared(setup, train)
         which, ends = self._training_windows(prepared)
+        seen = int((prepared.length[which] - ends).max())
+        if seen < setup.horizon:
+            self.notes_.append(
+                f"No series is long enough to show all {setup.horizon} steps of the horizon: what is forecast for more than "
+                f"{seen} steps ahead was never learned."
+            )
         self._build()
         batch = max(1, self.batch_size // (1 if setup.joint else len(setup.targets)))
         batch = min(batch, max(8, len(which)))
@@ -375,7 +387,7 @@ class Forecaster(Estimator):
 
     def read(self, data: Any, known: Any = None, past: Any = None) -> tuple[SeriesSet, str]:
         """The series in ``data`` by this model's column arguments, and the form of the data."""
-        return as_series(
+        found = as_series(
             data,
             known,
             past,
@@ -385,6 +397,8 @@ class Forecaster(Estimator):
             known_columns=tuple(self.known),
             past_columns=tuple(self.past),
         )
+        check_sizes(found[0])
+        return found
 
     def forecast_at(self, series: SeriesSet, which: Array, ends: Array) -> tuple[Array, Array]:
         """Points (B, H, C) and quantiles (B, H, C, Q) of the series ``which`` (B,) from the steps ``ends`` (B,) on."""
@@ -429,6 +443,10 @@ class Forecaster(Estimator):
         check_choice(WHERE, "window_scale", self.window_scale, ("auto", "std", "change", "none"))
         check_choice(WHERE, "base", self.base, ("auto", "season", "none"))
         check_choice(WHERE, "decoder", self.decoder, ("auto", "segments", "direct"))
+        for name in ("quantiles", "known", "past"):
+            if isinstance(getattr(self, name), str) or not isinstance(getattr(self, name), Iterable):
+                want = "a list of levels, () for none" if name == "quantiles" else "a list of names, () for none"
+                raise TypeError(sentence(WHERE, name, want, repr(getattr(self, name))))
         levels = list(self.quantiles)
         if not all(isinstance(q, float) and 0 < q < 1 for q in levels) or levels != sorted(set(levels)):
             raise ValueError(sentence(WHERE, "quantiles", "ascending numbers between 0 and 1", self.quantiles))
@@ -442,6 +460,18 @@ class Forecaster(Estimator):
         self._cell()
         self._engine()
         self._rule()
+
+    def _check_columns(self, known: Any, past: Any) -> None:
+        """Raise where columns are named and the data have none."""
+        if self._form not in ("vector", "matrix", "list"):
+            return
+        beside = {"known": known, "past": past}
+        for name in ("target", "time", "series", "known", "past"):
+            given = getattr(self, name)
+            if (len(given) if name in beside else given is not None) and beside.get(name) is None:
+                hint = f"Hand them to fit: fit(data, {name}=...)." if name in beside else "Arrays have no columns."
+                want = f"{'()' if name in beside else None} for arrays"
+                raise ValueError(sentence(WHERE, name, want, repr(given), hint))
 
     def _cell(self) -> Named:
         found = named(WHERE, "cell", "cells", self.cell)

@@ -12,7 +12,7 @@ import numpy as np
 from ...core.checks import check_choice, check_positive, sentence
 from ...datasets.series import SeriesSet
 from . import measures
-from .baselines import METHODS, answer
+from .baselines import METHODS, answered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +75,8 @@ def backtest(
     model: Forecaster,
     data: Any,
     *,
+    known: Any = None,
+    past: Any = None,
     num_origins: int = 3,
     stride: int | None = None,
     refit: str = "once",
@@ -87,6 +89,7 @@ def backtest(
     Args:
         model: its arguments are used; what it has learned only with ``refit="never"``.
         data: as for `Forecaster.fit`.
+        known, past: covariates beside arrays.
         num_origins: forecasts per series; the last one ends with the data.
         stride: steps between origins; None for the horizon.
         refit: "once": a copy learns from what lies before the first origin; "each": one copy for each origin, from all that
@@ -105,9 +108,9 @@ def backtest(
     check_positive(WHERE, num_origins=num_origins, **({} if stride is None else {"stride": stride}))
     for name in baselines:
         check_choice(WHERE, "baselines", name, tuple(METHODS))
-    series = model.read(data)[0]
+    series = model.read(data, known, past)[0]
     if refit == "never":
-        model._check_fitted()
+        series = model._read_again(data, known, past)[0]
         horizon = model.horizon_
     else:
         horizon = model.horizon or model.copy_for(series).horizon_or_default(series)
@@ -135,12 +138,19 @@ def backtest(
         ]
     )
     rows = [_row(type(model).__name__, actual, points, quantiles, levels, scales, seconds)]
+    failed = []
     for name in baselines:
         began = time.perf_counter()
-        found = [
-            [answer(name, series.values[i][:e, c], horizon, period, levels) for c in range(actual.shape[2])]
+        answers = [
+            [answered(name, series.values[i][:e, c], horizon, period, levels) for c in range(actual.shape[2])]
             for i, e in zip(which, ends)
         ]
+        found = [[given for given, _ in row] for row in answers]
+        lacking = sum(not own for row in answers for _, own in row)
+        if lacking:
+            failed.append(
+                f" In {lacking:,} of {len(answers) * len(answers[0]):,} cases {name} failed: seasonal naive there."
+            )
         theirs = np.stack([np.stack([p for p, _ in row], -1) for row in found])
         spread = np.stack([np.stack([q for _, q in row], 1) for row in found])
         rows.append(_row(name, actual, theirs, spread, levels, scales, time.perf_counter() - began))
@@ -152,6 +162,7 @@ def backtest(
     note = f"{len(which):,} forecasts of {horizon} steps from {num_origins} origins per series; {how}."
     if len(picked) < len(series):
         note += f" {len(picked):,} of {len(series):,} series."
+    note += "".join(failed)
     return Backtest(
         rows,
         np.nanmean(np.abs(actual - points), axis=(0, 2)),

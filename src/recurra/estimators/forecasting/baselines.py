@@ -142,14 +142,19 @@ METHODS: dict[str, Method] = {"last value": last_value, "seasonal naive": season
 
 def answer(name: str, history: Array, horizon: int, period: int, levels: Sequence[float]) -> Answer:
     """A baseline's forecast of a history with missing values; what fails or explodes becomes the seasonal naive forecast."""
+    return answered(name, history, horizon, period, levels)[0]
+
+
+def answered(name: str, history: Array, horizon: int, period: int, levels: Sequence[float]) -> tuple[Answer, bool]:
+    """What `answer` returns, and whether it is the method's own rather than the seasonal naive forecast in its place."""
     history = fill(np.asarray(history, dtype=np.float64))
     simple = seasonal_naive(history, horizon, period, levels)
     if name in ("ETS", "ARIMA") and (len(history) < 8 or np.ptp(history) == 0):
-        return simple
+        return simple, False
     try:
         point, quantiles = METHODS[name](history, horizon, period, levels)
     except (ValueError, np.linalg.LinAlgError, FloatingPointError, ZeroDivisionError, IndexError):
-        return simple
+        return simple, False
     reach = np.abs(history).max() + 10 * np.ptp(history)
     fine = np.isfinite(point).all() and np.abs(point).max() <= reach and np.isfinite(quantiles).all()
-    return (point, quantiles) if fine else simple
+    return ((point, quantiles), True) if fine or name not in ("ETS", "ARIMA") else (simple, False)

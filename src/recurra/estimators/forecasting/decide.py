@@ -59,6 +59,8 @@ def decide(model: Forecaster, series: SeriesSet, notes: list[str]) -> tuple[Setu
     if model.season is None and seasons:
         text = " and ".join(str(s.period) for s in seasons)
         notes.append(f"Season: {text} steps (autocorrelation {seasons[0].strength:.2f}).")
+    elif model.season is None:
+        notes.append("Season: none was found.")
     window, segment = _window(model, horizon, seasons, train, notes)
     scaling, means, sds, own = _scaling(model, series, changed, transform)
     scaled = (
@@ -70,6 +72,8 @@ def decide(model: Forecaster, series: SeriesSet, notes: list[str]) -> tuple[Setu
         else changed
     )
     level, window_scale = _normalising(model, len(series), seasons)
+    base_period = _base(model, seasons, window)
+    notes.append(_normalising_note(scaling, level, window_scale, base_period))
     names = _calendar(model, series, window, int(np.median(train)), notes)
     covariates = _covariates(series, train)
     found = Setup(
@@ -78,7 +82,7 @@ def decide(model: Forecaster, series: SeriesSet, notes: list[str]) -> tuple[Setu
             "horizon": horizon, "window": window, "segment": segment, "scaling": scaling,
             "means": tuple(means.tolist()), "sds": tuple(sds.tolist()), "series_scales": own,
             "covariate_means": covariates[0], "covariate_sds": covariates[1],
-            "level": level, "window_scale": window_scale, "base": _base(model, seasons, window),
+            "level": level, "window_scale": window_scale, "base": base_period,
             "calendar": names, "seasons": [[float(s.period), s.strength] for s in seasons], "floor": 1.0,
             "levels": learned_levels(model),
         }
@@ -215,6 +219,28 @@ def _normalising(model: Forecaster, num: int, seasons: list[Season]) -> tuple[st
         strong = bool(seasons) and seasons[0].strength >= STRONG
         scale = "none" if num == 1 else "std" if strong else "change"
     return level, scale
+
+
+def _normalising_note(scaling: str, level: str, window_scale: str, base: int) -> str:
+    """What `_scaling`, `_normalising` and `_base` chose, in a sentence."""
+    before = {"series": "each series by its mean and spread in the training part", "global": "all values by the mean and "
+              "spread of the training part", "none": ""}[scaling]  # fmt: skip
+    shift = {"last": "less its last value", "mean": "less its mean", "season": "less the mean of its last season"}
+    divisor = {"std": "divided by its spread", "change": "divided by its mean change from step to step"}
+    window = " and ".join(filter(None, (shift.get(level), divisor.get(window_scale))))
+    parts = [before, f"each window {window}" if window else "", f"less the value {base} steps before" if base else ""]
+    return f"Normalisation: {'; '.join(filter(None, parts)) or 'none'}."
+
+
+def held_out_note(model: Forecaster, kept: Array) -> str:
+    """What is not learned from."""
+    if not kept.any():
+        why = "" if model.validation is None else " (no series is long enough)"
+        return f"Held out: nothing{why}. How good the forecasts are is not known; `backtest` measures it."
+    some = np.unique(kept[kept > 0])
+    steps = f"{some[0]:,}" if len(some) == 1 else f"{some[0]:,} to {some[-1]:,}"
+    of = "the series" if len(kept) == 1 else f"each of {int((kept > 0).sum()):,} series"
+    return f"Held out: the last {steps} steps of {of}, to choose the weights and to measure."
 
 
 def _base(model: Forecaster, seasons: list[Season], window: int) -> int:

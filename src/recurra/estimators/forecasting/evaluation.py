@@ -45,7 +45,7 @@ def evaluate_at(model: Forecaster, series: SeriesSet, which: Array, ends: Array)
         scaled = np.abs(actual - forecast) / scales
         return {
             "smape": measures.smape(actual, forecast),
-            "mase": float(np.nanmean(scaled)) if np.isfinite(scaled).any() else 0.0,
+            "mase": float(np.nanmean(scaled)) if np.isfinite(scaled).any() else float("nan"),
             "rmse": measures.rmse(actual, forecast),
             "mae": measures.mae(actual, forecast),
         }

@@ -144,14 +144,16 @@ class Setup:
 
 
 def moments(values: Array, means: Array, sds: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column (T, C); the given ones where there are no values, 1 where none changes."""
+    """Mean and standard deviation of each column (T, C); the given ones where there are no values, and where none changes
+    the size of the value, at most 1."""
     there = np.isfinite(values)
     count = there.sum(0)
     clean = np.where(there, values, 0.0)
     mean = np.where(count > 0, clean.sum(0) / np.maximum(count, 1), means)
     var = (np.where(there, values - mean, 0.0) ** 2).sum(0) / np.maximum(count, 1)
     sd = np.where(count > 1, np.sqrt(var), sds)
-    return mean, np.where(sd > 1e-12 * np.maximum(1.0, np.abs(mean)), sd, 1.0)
+    size = np.abs(mean)
+    return mean, np.where(sd > 1e-12 * size, sd, np.where(size > 0, np.minimum(size, 1.0), 1.0))
 
 
 class Normal(NamedTuple):
