@@ -40,12 +40,13 @@ class _Plan(NamedTuple):
     num_epochs: int
     num_rows: int
     dropout: float
+    rate: float = 1.0  # factor on both learning rates
 
 
 _PLANS = {
     "jsb": _Plan(30, 4, 0.15),
-    "nottingham": _Plan(12, 16, 0.0),
-    "muse": _Plan(8, 16, 0.0),
+    "nottingham": _Plan(50, 4, 0.0, 0.5),
+    "muse": _Plan(25, 8, 0.0, 0.5),
     "piano": _Plan(15, 16, 0.1),
 }
 
@@ -160,7 +161,7 @@ class Chung2014Music(Experiment):
                 if curve[-1] < best:
                     best, best_weights = curve[-1], copy.deepcopy(net.state_dict())
 
-        lr = self.tanh_lr if unit == "tanh" else self.lr
+        lr = plan.rate * (self.tanh_lr if unit == "tanh" else self.lr)
         fit(
             net,
             chunks(),

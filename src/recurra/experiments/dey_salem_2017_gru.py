@@ -67,8 +67,8 @@ class DeySalem2017GRU(Experiment):
 
     hidden_size: int = 100
     num_epochs: int = 8
-    batch_size: int = 128
-    lr: float = 4e-3
+    batch_size: int = 32
+    lr: float = 3e-3
     pixel_side: int = 14
     pixel_updates: int = 700
     pixel_batch_size: int = 64

@@ -56,7 +56,7 @@ class HeckSalem2017MGU(Experiment):
 
     hidden_size: int = 100
     num_epochs: int = 10
-    batch_size: int = 128
+    batch_size: int = 32
     lr: float = 4e-3
     pixel_side: int = 14
     pixel_updates: int = 1000

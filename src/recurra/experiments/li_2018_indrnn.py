@@ -168,7 +168,7 @@ class Li2018IndRNN(Experiment):
         train_tokens, test_tokens = (torch.tensor([code[c] for c in text]) for text in (train, test))
         num, size = len(code), self.text_size
         torch.manual_seed(self.seed)
-        deep = deep_indrnn(size, size, self.text_layers, self.text_steps)
+        deep = deep_indrnn(size, size, self.text_layers, self.text_steps, gamma=1.0)
         ours = Readout(Stack(EmbeddingCell(num, size), deep), num)
         units = _lstm_size(num, num_parameters(ours))
         lstm = Readout(Stack(EmbeddingCell(num, units), LSTMCell(units, units)), num)
@@ -248,7 +248,9 @@ class Li2018IndRNN(Experiment):
         return total / done
 
 
-def deep_indrnn(inputs: int, units: int, num_layers: int, span: int, *, keep_last: bool = False) -> Cell:
+def deep_indrnn(
+    inputs: int, units: int, num_layers: int, span: int, *, gamma: float = 2.0, keep_last: bool = False
+) -> Cell:
     """Layers of independently recurrent units, each but the first with layer norm before it and a shortcut around it.
 
     Args:
@@ -256,12 +258,13 @@ def deep_indrnn(inputs: int, units: int, num_layers: int, span: int, *, keep_las
         units: H of every layer.
         num_layers: L.
         span: T of the bound on the recurrent weights.
+        gamma: largest growth of a gradient over the span; 1 for a stream whose state is never reset.
         keep_last: the units of the last layer begin near the bound, so that they remember the whole sequence.
 
     Returns:
         A cell with output (B, H), normalised.
     """
-    layers: list[Cell] = [IndRNNCell(inputs, units, max_steps=span)]
+    layers: list[Cell] = [IndRNNCell(inputs, units, max_steps=span, gamma=gamma)]
     for i in range(1, num_layers):
         init = "long" if keep_last and i == num_layers - 1 else "span"
         layers.append(
