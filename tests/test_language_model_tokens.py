@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_a_file_in_blocks_is_the_file(block: int, tmp_path: Path, monkeypatch: p
     whole = Words.find([plain], 99)
     assert [w for b in blocks for w in whole.split(b)] == whole.split(plain)
     (tmp_path / "b.txt").write_bytes(b"abc \xff")
-    with pytest.raises(ValueError, match=r"Doc: .*b.txt must be a text in UTF-8, got byte 0xff near place 4\."):
+    with pytest.raises(ValueError, match=r"Doc: .*b.txt must be a text in UTF-8, got byte 0xff at place 4\."):
         list(text_blocks("Doc", tmp_path / "b.txt"))
 
 
@@ -155,6 +156,38 @@ def test_what_generating_refuses(fitted: LanguageModel) -> None:
         with pytest.raises(ValueError, match="LanguageModel: top_p must be a probability above 0, at most 1, got "):
             fitted.generate("to be", 3, top_p=top_p)
     assert fitted.generate("to be", 9, top_p=1e-9) == fitted.generate("to be", 9, temperature=0)
+
+
+def test_arguments_of_other_types_end_in_sentences(fitted: LanguageModel) -> None:
+    for call, kind, message in (
+        (lambda: fitted.generate("to be", 3, temperature="hot"), TypeError, "temperature must be a number, got 'hot'"),
+        (lambda: fitted.generate("to be", 3, temperature=None), TypeError, "temperature must be a number, got None"),
+        (lambda: fitted.generate("to be", 3, top_p="x"), TypeError, "top_p must be a number, got 'x'"),
+        (lambda: fitted.generate("to be", 3, seed=1.5), ValueError, "seed must be a whole number"),
+        (lambda: fitted.generate("to be", 3, seed=2**70), ValueError, "seed must be a whole number"),
+        (lambda: fitted.generate(None), TypeError, "prompt must be a text, got NoneType"),
+        (lambda: fitted.generate(b"to be"), TypeError, "prompt must be a text, got bytes"),
+        (lambda: fitted.log_probabilities(None), TypeError, "text must be a text, got NoneType"),
+        (lambda: fitted.tokenize(3), TypeError, "text must be a text, got int"),
+    ):
+        with pytest.raises(kind, match=f"^LanguageModel: {re.escape(message)}"):
+            call()
+
+
+@pytest.mark.parametrize("block", [3, 1000])
+def test_files_that_are_no_utf_8(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recurra.estimators.tokens.BLOCK", block)
+    for content, message in (
+        (b"abcdefg\xe9hi", "got byte 0xe9 at place 7"),
+        ("h\u00e9".encode()[:-1], "got byte 0xc3 at place 1. The file ends inside a character: was it cut off?"),
+        ("h\u00e9llo".encode("utf-16"), "got byte 0xff at place 0"),
+        ("hello".encode("utf-16-le"), "got a byte 0. It looks like a binary file"),
+        (bytes(range(256)), "got "),
+    ):
+        path = tmp_path / "text.txt"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape("text.txt must be a text in UTF-8, ") + re.escape(message)):
+            LanguageModel().fit(path)
 
 
 # --- the folder ---

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import sparse
 
 from recurra.estimators import SequenceClassifier, SequenceRegressor, load_estimator
 from recurra.estimators.classification_report import classification_report, expected_calibration_error, temperature
@@ -98,6 +101,101 @@ def test_bad_data(X: Any, y: Any, message: str) -> None:
 def test_data_of_another_type(X: Any, y: Any, message: str) -> None:
     with pytest.raises(TypeError, match=f"^SequenceClassifier: {message}"):
         SequenceClassifier(**FAST).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.ones((4, 3)) + 1j, r"X\[0\] must be numbers"),
+        (np.zeros((4, 3), "datetime64[D]"), r"X\[0\] must be numbers"),
+        ([[10**400]] * 4, r"X\[0\] must be numbers"),
+        (sparse.csr_array(np.ones((4, 3))), r"X must be a dense array, got a sparse matrix\. X\.toarray\(\) is one"),
+    ],
+)
+def test_values_that_are_no_numbers(X: Any, message: str) -> None:
+    for cls in (SequenceClassifier, SequenceRegressor):
+        with pytest.raises(TypeError, match=f"^{cls.__name__}: {message}"):
+            cls(**FAST).fit(X, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_values_that_no_square_can_hold(unit: float) -> None:
+    with pytest.raises(
+        ValueError, match=r"X(\[0\])? must be (numbers of a size between|finite, .* got a value beyond)"
+    ):
+        SequenceClassifier(**FAST).fit(unit * np.arange(1.0, 13).reshape(4, 3), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"^SequenceRegressor: y must be numbers of a size between 1e-100 and 1e\+100"):
+        SequenceRegressor(**FAST).fit(np.ones((4, 3)), [unit, 0, 0, 0])
+
+
+def test_too_many_channels() -> None:
+    with pytest.raises(ValueError, match=r"X\[0\] must be a series of at most 100,000 channels, got 1,000,000"):
+        SequenceClassifier(**FAST).fit(np.zeros((2, 1, 1_000_000), np.float32), [0, 1])
+    with pytest.raises(ValueError, match=r"X must be series of at most 1,000,000 numbers a step, .*, got 2,400,000"):
+        SequenceClassifier(**FAST, frames=60).fit(np.random.default_rng(0).normal(size=(2, 1, 20_000)), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["a", 1] * 12, "labels of one type that are texts or numbers, got a mixture. Write all of them"),
+        ([1, "1"] * 12, "labels of one type"),
+        (["a", math.nan] * 12, "a label for each sequence, got a missing one"),
+        (["a", None] * 12, "a label for each sequence, got a missing one"),
+        ([0, pd.NA] * 12, "a label for each sequence, got a missing one"),
+        ([[0], [0, 1]] * 12, "a label for each sequence, got (24, 2)"),
+        ([b"a", b"b"] * 12, "labels of one type that are texts or numbers"),
+        ([1 + 1j, 2] * 12, "labels of one type that are texts or numbers"),
+    ],
+)
+def test_labels_that_numpy_would_bend(y: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        SequenceClassifier(**FAST).fit(WAVES, y)
+
+
+def test_labels_in_every_form_are_the_same_labels() -> None:
+    plain = SequenceClassifier(**FAST).fit(WAVES, [0, 1] * 12)
+    forms = [
+        np.array([0, 1] * 12, dtype=object),
+        pd.Series([0, 1] * 12, dtype="Int64"),
+        torch.tensor([0, 1] * 12),
+        [torch.tensor(0), torch.tensor(1)] * 12,
+        [np.int8(0), True] * 12,
+    ]
+    for y in forms:
+        model = SequenceClassifier(**FAST).fit(WAVES, y)
+        assert model.classes_.tolist() == [0, 1]
+        np.testing.assert_array_equal(model.predict_proba(WAVES), plain.predict_proba(WAVES))
+
+
+def test_targets_that_only_differ_by_rounding_are_one_number() -> None:
+    y = np.full(24, 0.1)
+    assert y.std() > 0
+    model = SequenceRegressor(**FAST).fit(WAVES, y)
+    assert "All targets are the same number: there is nothing to learn." in model.notes_
+    assert model.score(WAVES, y) == 0.0
+    with pytest.raises(TypeError, match="SequenceRegressor: y must be numbers"):
+        SequenceRegressor(**FAST).fit(WAVES, y + 1j)
+
+
+def test_tensors_that_want_gradients_and_odd_characters() -> None:
+    block = torch.randn(6, 5, 1, requires_grad=True)
+    assert SequenceClassifier(**FAST).fit(block, [0, 1] * 3).predict(block).shape == (6,)
+    model = SequenceClassifier(num_updates=2, hidden_size=4).fit(["a \ud800 b", "c\0d"] * 3, [0, 1] * 3)
+    assert model.predict(["\ud800"]).shape == (1,)
+
+
+def test_a_resumed_run_wants_the_same_validation_data(tmp_path: Path) -> None:
+    block = np.random.default_rng(0).normal(size=(60, 50))
+    other = block.copy()
+    other[30, 25] += 1  # which a printed array does not show
+    y = [0, 1] * 30
+    model = SequenceClassifier(**{**FAST, "num_updates": 6})
+    model.fit(block, y, validation=(block, y), folder=tmp_path, on_progress=lambda p: p.update == 3)
+    with pytest.raises(ValueError, match="data must be those of the run"):
+        SequenceClassifier(**{**FAST, "num_updates": 6}).fit(
+            block, y, validation=(other, y), folder=tmp_path, resume=True
+        )
 
 
 def test_data_that_do_not_fit_the_training() -> None:

@@ -82,8 +82,20 @@ class Estimator:
 
     def _check_fitted(self, attribute: str = "network_") -> None:
         if not hasattr(self, attribute):
-            name = type(self).__name__
-            raise ValueError(sentence(name, "the model", "fitted first", "a new one", "Call fit, or load a saved one."))
+            from sklearn.exceptions import NotFittedError  # a ValueError
+
+            hint = "Call fit, or load a saved one."
+            raise NotFittedError(sentence(type(self).__name__, "the model", "fitted first", "a new one", hint))
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's own tools (pipelines, searches, cross-validation; from version 1.6) ask for."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(three_d_array=True, string=True, allow_nan=True),
+        )
 
     # --- what a subclass writes ---
 

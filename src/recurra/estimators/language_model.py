@@ -30,7 +30,7 @@ from ..wrappers import Committee, Stack, WeightDrop
 from .committee_run import CommitteeRun
 from .estimator import Estimator
 from .named import Named, named
-from .text_stream import TextStream
+from .text_stream import TextStream, check_string
 from .tokens import KINDS, Tokens, Words, text_blocks, token_file
 from .training_run import WHERE, Restarts, TrainingProgress, Watch, stream, stream_loss
 
@@ -326,7 +326,7 @@ class LanguageModel(Estimator):
         notes = []
         if streams.batch_size < self.batch_size:
             words = "one stream" if streams.batch_size == 1 else f"{streams.batch_size} parallel streams"
-            small = f"so that one pass has {len(streams)} updates"
+            small = f"so that one pass has {len(streams)} update{'s' * (len(streams) != 1)}"
             notes.append(f"The text is small: {words} instead of {self.batch_size}, {small}.")
         if isinstance(self.tokens_, Words) and len(self.tokens_.vocabulary) == self.vocabulary_size:
             notes.append(f"The {self.vocabulary_size:,} most frequent words are known; any other word is <unk>.")
@@ -379,13 +379,19 @@ class LanguageModel(Estimator):
             "num_unknown": unknown,
         }
 
-    def score(self, text: Text) -> float:
-        """How well a text is predicted: minus the nats per token, so that higher is better."""
+    def score(self, text: Text, y: Any = None) -> float:
+        """How well a text is predicted: minus the nats per token, so that higher is better.
+
+        Args:
+            text: at least two tokens, or the path of a file.
+            y: ignored; scikit-learn's signature has it.
+        """
         return -self.evaluate(text)["nats_per_token"]
 
     def tokenize(self, text: str) -> list[str]:
         """The text's tokens, as the model cuts it; unknown ones as they stand in the text."""
         self._check_fitted()
+        check_string("text", text)
         return self.tokens_.split(text)
 
     def log_probabilities(self, text: str) -> Tensor:
@@ -424,6 +430,7 @@ class LanguageModel(Estimator):
             The new text, without the prompt.
         """
         self._check_fitted()
+        check_string("prompt", prompt)
         unknown = self.tokens_.unknown_in(prompt)
         if unknown is not None:
             want = f"written with the {self.tokens_.num_tokens - 1} {self.tokens_.unit} of the training text"

@@ -215,7 +215,8 @@ class SequenceClassifier(SequenceEstimator):
             )
         if self.classes_.dtype.kind == "f" and len(self.classes_) > max(20, num // 2):
             hint = "SequenceRegressor learns numbers."
-            raise ValueError(sentence(where, "y", "classes", f"{len(self.classes_)} different numbers", hint))
+            got = f"{len(self.classes_)} different numbers, as of a continuous target"
+            raise ValueError(sentence(where, "y", "classes", got, hint))
         self.temperature_ = 1.0
         self.training_report_: dict[str, Any] = {}
         self._class_weights(torch.from_numpy(places))
@@ -330,31 +331,45 @@ class SequenceClassifier(SequenceEstimator):
         check_probability(type(self).__name__, label_smoothing=self.label_smoothing)
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's own tools ask for."""
-        from sklearn.utils import ClassifierTags, Tags, TargetTags
+        """See `Estimator`."""
+        from sklearn.utils import ClassifierTags
 
-        return Tags(
-            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
-        )
+        tags = super().__sklearn_tags__()
+        tags.estimator_type, tags.target_tags.required, tags.classifier_tags = "classifier", True, ClassifierTags()
+        return tags
 
 
 def _labels(where: str, y: Any, num: int) -> np.ndarray[Any, Any]:
     """(N,) labels of one type."""
+    if hasattr(y, "__array__") and not hasattr(y, "__len__"):
+        y = np.asarray(y)
     if isinstance(y, str) or not hasattr(y, "__len__"):
         raise TypeError(sentence(where, "y", "a list of labels", type(y).__name__))
-    labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else list(y) if isinstance(y, tuple) else y)
+    given = y.to_numpy() if hasattr(y, "to_numpy") else y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+    whole = getattr(given, "dtype", np.dtype("O"))
+    labels = np.asarray(given) if whole != np.dtype("O") else _one_type(where, given)
     if labels.ndim != 1:
         raise ValueError(sentence(where, "y", f"({num},), a label for each sequence", tuple(labels.shape)))
     if len(labels) != num:
         raise ValueError(sentence(where, "y", f"{num} labels, one for each sequence", len(labels)))
-    if labels.dtype.kind == "O":
-        if any(label is None or label != label for label in labels):
-            raise ValueError(sentence(where, "y", "a label for each sequence", "a missing one"))
-        if not all(isinstance(label, str) for label in labels):
-            raise TypeError(sentence(where, "y", "labels of one type", "a mixture"))
-        labels = labels.astype(np.str_)
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(sentence(where, "y", "a label for each sequence", "a missing one (NaN or infinite)"))
     if labels.dtype.kind not in "iubfU":
         raise TypeError(sentence(where, "y", "labels that are texts or numbers", str(labels.dtype)))
     return labels
+
+
+def _one_type(where: str, given: Any) -> np.ndarray[Any, Any]:
+    """A list of labels as an array; numpy would make texts of numbers that stand among texts."""
+    items = list(given)
+    if any(np.ndim(item) > 0 for item in items):
+        return np.empty((len(items), max(np.size(item) for item in items)))
+    if any(item is None or type(item).__name__ in ("NAType", "NaTType") or item != item for item in items):
+        raise ValueError(sentence(where, "y", "a label for each sequence", "a missing one"))
+    texts = sum(isinstance(item, str) for item in items)
+    if texts == len(items):
+        return np.array(items, dtype=np.str_)
+    if texts or not all(isinstance(item, int | float | np.bool_ | np.number | Tensor) for item in items):
+        hint = "Write all of them as texts, or all as numbers."
+        raise TypeError(sentence(where, "y", "labels of one type that are texts or numbers", "a mixture", hint))
+    return np.asarray([item.item() if isinstance(item, Tensor) else item for item in items])

@@ -29,6 +29,7 @@ from .sequence_network import POOLINGS, MemberTargets, NetworkPlan, build, read_
 from .sequence_series import SCALES, SeriesEncoder, read_series
 from .sequence_text import TextEncoder, read_texts, words_of
 
+MAX_FEATURES = 1_000_000
 HOLD_OUT = ("part", "folds", "none")
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Progress = Callable[[TrainProgress], bool | None]
@@ -168,7 +169,7 @@ class SequenceEstimator(Estimator):
         self._check_folder(folder, resume)
         sequences, notes = self._sequences(X)
         targets = self._read_targets(y, len(sequences))
-        fingerprint = _fingerprint(sequences, targets, validation)
+        fingerprint = self._fingerprint_of(sequences, targets, validation)
         if self._already_there(folder, resume, fingerprint):
             return self
         rule = self._rule()
@@ -209,6 +210,17 @@ class SequenceEstimator(Estimator):
             self._look_back(None, targets)
         self._finish_folder(folder)
         return self
+
+    def _fingerprint_of(self, sequences: list[Any], targets: Tensor, validation: Any) -> str:
+        """Of the training and the validation data."""
+        found = hashlib.sha256()
+        if isinstance(validation, tuple | list) and len(validation) == 2:
+            sequences = [*sequences, *self._sequences(validation[0])[0]]
+            found.update(repr([str(y) for y in validation[1]]).encode("utf-8", "surrogatepass"))
+        for one in sequences:
+            found.update(one.encode("utf-8", "surrogatepass") + b"\0" if isinstance(one, str) else one.tobytes())
+        found.update(targets.numpy().tobytes())
+        return found.hexdigest()
 
     def _sequences(self, X: Any) -> tuple[list[Any], list[str]]:
         """The input as a list of arrays or of texts."""
@@ -472,6 +484,10 @@ class SequenceEstimator(Estimator):
             dropout=chosen.dropout,
             input_dropout=chosen.input_dropout,
         )
+        if plan.num_features > MAX_FEATURES:
+            hint = "Give fewer channels, or differences=False, scale='standard', frames=1."
+            want = f"series of at most {MAX_FEATURES:,} numbers a step, once scaled"
+            raise ValueError(sentence(where, "X", want, f"{plan.num_features:,}", hint))
         device = self._device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -539,14 +555,3 @@ def _stratified(strata: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(strata), generator=generator)
     return shuffled[torch.argsort(strata[shuffled], stable=True)]
-
-
-def _fingerprint(sequences: list[Any], targets: Tensor, validation: Any) -> str:
-    """Of the training data."""
-    found = hashlib.sha256()
-    for sequence in sequences:
-        found.update(sequence.encode() + b"\0" if isinstance(sequence, str) else sequence.tobytes())
-    found.update(targets.numpy().tobytes())
-    if validation is not None:
-        found.update(repr(validation)[:10_000].encode())
-    return found.hexdigest()

@@ -13,6 +13,7 @@ from ..core.checks import sentence
 from ..core.loss import Loss, MeanSquaredError, SequenceLoss
 from .sequence_estimator import Numbers, SequenceEstimator
 from .sequence_network import MemberSquaredError
+from .sequence_series import check_size, real_numbers
 
 
 @dataclass(eq=False, repr=False)
@@ -107,6 +108,7 @@ class SequenceRegressor(SequenceEstimator):
     def _errors(self, answers: Numbers, truth: Numbers, num_worst: int) -> dict[str, Any]:
         off = answers - truth
         spread = ((truth - truth.mean(0)) ** 2).sum(0)
+        spread = np.where(spread > len(truth) * (1e-12 * np.abs(truth).max(0)) ** 2, spread, 0.0)
         parts = 1 - (off**2).sum(0) / np.where(spread > 0, spread, np.inf)
         r2 = np.where(spread > 0, parts, np.where((off**2).sum(0) > 0, 0.0, 1.0))
         size = (off**2 / np.array(self.target_spread_) ** 2).sum(1)
@@ -124,11 +126,13 @@ class SequenceRegressor(SequenceEstimator):
 
     def _read_targets(self, y: Any, num: int) -> Tensor:
         values = _targets(type(self).__name__, y, num, None)
-        self.is_single_ = np.ndim(y) == 1
+        self.is_single_ = real_numbers(y).ndim == 1
         self.target_centre_ = values.mean(0).tolist()
         spread = values.std(0)
-        self.constant_targets_ = bool((spread == 0).all())
-        self.target_spread_ = np.where(spread > 0, spread, 1.0).tolist()
+        moves = spread > 1e-12 * np.abs(values).max(0)  # more than rounding
+        self.constant_targets_ = not moves.any()
+        size = np.abs(values).max(0)
+        self.target_spread_ = np.where(moves, spread, np.where(size > 0, size, 1.0)).tolist()
         self.training_report_: dict[str, Any] = {}
         return self._scaled(values)
 
@@ -194,17 +198,19 @@ class SequenceRegressor(SequenceEstimator):
         self.training_report_ = dict(fitted["report"])
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's own tools ask for."""
-        from sklearn.utils import RegressorTags, Tags, TargetTags
+        """See `Estimator`."""
+        from sklearn.utils import RegressorTags
 
-        return Tags(estimator_type="regressor", target_tags=TargetTags(required=True), regressor_tags=RegressorTags())
+        tags = super().__sklearn_tags__()
+        tags.estimator_type, tags.target_tags.required, tags.regressor_tags = "regressor", True, RegressorTags()
+        return tags
 
 
 def _targets(where: str, y: Any, num: int, width: int | None) -> Numbers:
     """(N, O) finite numbers."""
     try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError):
+        values = real_numbers(y)
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             sentence(where, "y", "numbers", type(y).__name__, "SequenceClassifier learns classes.")
         ) from None
@@ -215,4 +221,5 @@ def _targets(where: str, y: Any, num: int, width: int | None) -> Numbers:
         raise ValueError(sentence(where, "y", f"of {width} targets, as in training", values.shape[1]))
     if not np.isfinite(values).all():
         raise ValueError(sentence(where, "y", "finite numbers", "a missing or infinite one"))
+    check_size(where, "y", values)
     return values

@@ -16,6 +16,7 @@ SCALES = ("auto", "standard", "series", "both", "wide")
 WIDE_RATIO = 20.0  # of the 90th to the 10th percentile of the series' own spreads
 BOTH_RATIO = 0.3  # of the spread of the series' means to that of all values
 HUGE = 1e100  # no value lies further out: sums of squares stay finite
+MAX_CHANNELS = 100_000
 LARGEST = 1e4  # of a scaled value: what lies further out is cut, so that float32 holds it
 
 
@@ -35,6 +36,27 @@ class Variation(NamedTuple):
     cropping: float = 0.0
 
 
+def real_numbers(given: Any) -> Array:
+    """Anything as an array of float64: numbers, or texts of numbers.
+
+    Raises:
+        TypeError, ValueError, OverflowError: what is no number, or a complex one, or a time.
+    """
+    found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    if found.dtype.kind not in "biufOUS":
+        raise TypeError(f"{found.dtype} values")
+    return np.asarray(found, dtype=np.float64)
+
+
+def check_size(where: str, name: str, values: Array) -> None:
+    """Raise where numbers are so large, or all so small, that their squares are no numbers."""
+    largest = np.nanmax(np.abs(values), axis=0, initial=0.0)
+    bad = largest[(largest > HUGE) | ((largest > 0) & (largest < 1 / HUGE))]
+    if len(bad):
+        want = f"numbers of a size between {1 / HUGE:g} and {HUGE:g}, or 0"
+        raise ValueError(sentence(where, name, want, f"{bad[0]:g}", "Give them in another unit."))
+
+
 def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[list[Array], list[str]]:
     """Series as a list of (T_i, D) arrays of float64, whatever form they come in.
 
@@ -51,6 +73,12 @@ def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[li
         TypeError: something that is no series of numbers.
         ValueError: no series, an empty one, an infinite value, another number of channels.
     """
+    if hasattr(X, "toarray"):
+        raise TypeError(sentence(where, "X", "a dense array", "a sparse matrix", "X.toarray() is one."))
+    if hasattr(X, "detach"):
+        X = X.detach().cpu()
+    elif hasattr(X, "__array__") and not isinstance(X, Iterable):
+        X = np.asarray(X)
     if isinstance(X, str | bytes) or not isinstance(X, Iterable):
         raise TypeError(sentence(where, "X", "a list of series, or an array (N, T) or (N, T, D)", type(X).__name__))
     whole = getattr(X, "ndim", None)
@@ -65,8 +93,8 @@ def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[li
         if isinstance(given, str | bytes):
             raise TypeError(sentence(where, f"X[{i}]", "a series of numbers, as the others are", "a text"))
         try:
-            values = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
+            values = real_numbers(given)
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(sentence(where, f"X[{i}]", "numbers (T,) or (T, D)", _what(given))) from None
         if values.ndim == 1:
             values = values[:, None]
@@ -76,6 +104,9 @@ def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[li
         if wanted is not None and values.shape[1] != wanted:
             like = "the training series" if num_channels is not None else "X[0]"
             raise ValueError(sentence(where, f"X[{i}]", f"(T, {wanted}) like {like}", tuple(values.shape)))
+        if values.shape[1] > MAX_CHANNELS:
+            got = f"{values.shape[1]:,}"
+            raise ValueError(sentence(where, f"X[{i}]", f"a series of at most {MAX_CHANNELS:,} channels", got))
         if not (np.isnan(values) | (np.abs(values) <= HUGE)).all():
             got = "an infinite value" if np.isinf(values).any() else f"a value beyond {HUGE:g}"
             raise ValueError(sentence(where, f"X[{i}]", "finite, with NaN for missing values", got))
@@ -88,6 +119,8 @@ def read_series(where: str, X: Any, num_channels: int | None = None) -> tuple[li
         series.append(values[:end])
     if not series:
         raise ValueError(sentence(where, "X", "at least one series", "none"))
+    if num_channels is None:
+        check_size(where, "X", np.stack([np.nanmax(np.abs(x), axis=0, initial=0.0) for x in series]))
     notes = [f"{num_cut} series end with missing values (padding); these steps were cut off."] if num_cut else []
     return series, notes
 

@@ -46,7 +46,7 @@ def pieces_of(word: str, num_buckets: int) -> list[int]:
     """
     marked = f"<{word}>"
     found = [marked[i : i + n] for n in PIECE_LENGTHS for i in range(len(marked) - n + 1)][:MAX_PIECES]
-    return [zlib.crc32(piece.encode()) % num_buckets + 1 for piece in found]
+    return [zlib.crc32(piece.encode("utf-8", "surrogatepass")) % num_buckets + 1 for piece in found]
 
 
 def read_texts(where: str, X: Any) -> list[str]:

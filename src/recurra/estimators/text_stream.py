@@ -53,6 +53,7 @@ class TextStream:
             (N,) log-probability in nats that each of its tokens had, given all before it. The first token of a stream is
             predicted by nothing and has none.
         """
+        check_string("text", text)
         return self._read(self.tokens.encode(text))
 
     def _read(self, tokens: Tensor) -> Tensor:
@@ -105,6 +106,11 @@ class TextStream:
         """
         if not isinstance(length, int) or length < 0:
             raise ValueError(sentence(WHERE, "length", "a whole number of at least 0", repr(length)))
+        for name, value in (("temperature", temperature), ("top_p", top_p)):
+            if not (isinstance(value, int | float) or (name == "top_p" and value is None)):
+                raise TypeError(sentence(WHERE, name, "a number", repr(value)))
+        if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+            raise ValueError(sentence(WHERE, "seed", "a whole number of at most 63 bits", repr(seed)))
         if not (math.isfinite(temperature) and temperature >= 0):
             raise ValueError(sentence(WHERE, "temperature", "at least 0", temperature))
         if top_k is not None:
@@ -125,6 +131,12 @@ class TextStream:
                 self.num_read += 1
                 written.append(token)
         return self.tokens.decode(written)
+
+
+def check_string(name: str, value: object) -> None:
+    """Raise unless a text is one."""
+    if not isinstance(value, str):
+        raise TypeError(sentence(WHERE, name, "a text", type(value).__name__))
 
 
 def choose(

@@ -256,7 +256,7 @@ def text_blocks(where: str, path: Path) -> Iterator[str]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: no UTF-8.
+        ValueError: no UTF-8, or no text.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
@@ -267,10 +267,13 @@ def text_blocks(where: str, path: Path) -> Iterator[str]:
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                got = (
-                    f"byte {data[error.start] if error.start < len(data) else 0:#04x} near place {done + error.start:,}"
-                )
-                raise ValueError(sentence(where, str(path), "a text in UTF-8", got)) from None
+                place = done + len(data) - len(error.object) + error.start
+                got = f"byte {error.object[error.start]:#04x} at place {place:,}"
+                hint = "" if data else "The file ends inside a character: was it cut off?"
+                raise ValueError(sentence(where, str(path), "a text in UTF-8", got, hint)) from None
+            if "\0" in text:
+                hint = "It looks like a binary file, or like UTF-16 without a mark."
+                raise ValueError(sentence(where, str(path), "a text in UTF-8", "a byte 0", hint))
             done += len(data)
             text = rest + text
             held = "\r" if data and text.endswith("\r") else ""  # perhaps the first half of a line's end
