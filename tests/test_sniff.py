@@ -1,5 +1,6 @@
 """What is this file?"""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ FILES = {
         "".join(f" {i % 2} {'  '.join(str(k * 0.1) for k in range(9))}\n" for i in range(12)),
     ),
     "wide.csv": ("labelled_series", "a1,a2,a3,class\n1,2,3,up\n2,3,4,down\n3,4,5,up\n"),
+    "numbers.csv": (
+        "labelled_series",
+        "label,a,b,c,d,e,f,g\n" + "".join(f"{i % 2},1,2.5,3,4,{i},6,7\n" for i in range(12)),
+    ),
+    "sold.csv": ("table", "label,a,b,c,d,e,f,g\n" + "".join(f"{i},1,2.5,3,4,{i},6,7\n" for i in range(12))),
     "tab.txt": ("labelled_text", "ham\tSee you at six\nspam\tWin a prize now\n" * 6),
     "trec.txt": ("labelled_text", "NUM:dist How far is it ?\nHUM:ind Who was it ?\n" * 8),
     "texts.csv": ("labelled_text", 'text,label\n"Good, really good",pos\nNot my cup of tea,neg\nVery bad film,neg\n'),
@@ -44,6 +50,34 @@ def test_a_target_decides(tmp_path: Path) -> None:
     path.write_text("time,x,state\n1,2.5,on\n2,3.5,off\n3,4.5,on\n")
     assert kind_of_file(path, target="state").kind == "labelled_series"
     assert kind_of_file(path, target="x").kind == "table"
+
+
+WIDE = 100_000
+NUMBERS = ",".join(["1.5"] * WIDE)
+LONG = {
+    "numbers": ("labelled_series", f"1,{NUMBERS}\n2,{NUMBERS}\n" * 2),
+    "header": ("table", ",".join(f"c{i}" for i in range(WIDE)) + f"\n{NUMBERS}\n{NUMBERS}\n"),
+    "label": ("labelled_series", ",".join(f"c{i}" for i in range(WIDE)) + f",label\n{NUMBERS},a\n{NUMBERS},b\n"),
+    "prose": ("text", "to be, or not to be; that is the question " * 20_000),
+    "prose in two lines": ("text", ("so it goes " * 50_000 + "\n") * 2),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_lines_longer_than_the_sample(name: str, tmp_path: Path) -> None:
+    kind, text = LONG[name]
+    for path, data in ((tmp_path / "a.csv", text.encode()), (tmp_path / "a.gz", gzip.compress(text.encode(), 1)))[
+        : 1 + (name == "numbers")
+    ]:
+        path.write_bytes(data)
+        assert kind_of_file(path).kind == kind
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_marks_at_the_beginning(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(FILES["sales.csv"][1].encode(encoding))
+    assert kind_of_file(path).kind == "table"
 
 
 @pytest.mark.parametrize(

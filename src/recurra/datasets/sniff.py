@@ -18,6 +18,9 @@ from .timestamps import read_times
 
 Kind = Literal["text", "table", "labelled_series", "labelled_text"]
 SAMPLE_BYTES = 1 << 18
+LONG_BYTES = 1 << 26  # of a file whose first lines are longer than the sample
+FIRST_LINES = 3
+MOST_COLUMNS = 1000
 DELIMITERS = (",", "\t", ";", "|", " ")
 MAX_CLASSES = 60
 _LABEL = re.compile(r"([A-Za-z][\w.+-]*)(?::[\w.+-]+)*:\S*\s+\S")
@@ -31,7 +34,7 @@ class FileKind(NamedTuple):
 
 
 def kind_of_file(path: str | os.PathLike[str], *, target: str | None = None) -> FileKind:
-    """Find out from the first quarter of a megabyte what a file is.
+    """Find out from the first quarter of a megabyte, or from the first lines if they are longer, what a file is.
 
         labelled_series   a line "@data" (.ts), or lines of numbers with a class first, or a target that is no number
         labelled_text     every line is LABEL<TAB>text or LABEL:fine text, or a table with columns such as text and label
@@ -82,6 +85,11 @@ def kind_of_file(path: str | os.PathLike[str], *, target: str | None = None) -> 
 
 
 def _of_table(path: Path, columns: list[list[str]], target: str | None) -> FileKind:
+    num = len(columns)
+    if num > 2 * MOST_COLUMNS:  # the first and the last ones, and those whose names say something
+        telling = {*LABEL_NAMES, *TEXT_NAMES, (target or "").strip().lower()}
+        middle = [c for c in columns[MOST_COLUMNS:-MOST_COLUMNS] if c[0].strip().lower() in telling]
+        columns = [*columns[:MOST_COLUMNS], *middle, *columns[-MOST_COLUMNS:]]
     names = [column[0].strip() for column in columns]
     has_header = not any(_number(name) for name in names)
     bodies = [column[1:] if has_header else column for column in columns]
@@ -97,12 +105,10 @@ def _of_table(path: Path, columns: list[list[str]], target: str | None) -> FileK
             and all(numbers[1:])
             and all(map(_is_class, first))
         ):
-            return FileKind(
-                "labelled_series", f"each line is a class ({len(first)} different) and {len(columns) - 1} numbers"
-            )
+            return FileKind("labelled_series", f"each line is a class ({len(first)} different) and {num - 1:,} numbers")
         if len(columns) == 2 and not any(numbers):
             return FileKind("labelled_text", "each line is a label and a text")
-        return FileKind("table", f"it has {len(columns)} columns of numbers")
+        return FileKind("table", f"it has {num:,} columns of numbers")
     times = [name for name, body in zip(names, bodies) if _is_time(body)]
     low = [name.lower() for name in names]
     place = names.index(target) if target is not None else next((low.index(n) for n in LABEL_NAMES if n in low), None)
@@ -124,9 +130,15 @@ def _of_table(path: Path, columns: list[list[str]], target: str | None) -> FileK
         if target is None:
             return FileKind("text", "none of its columns holds numbers")
         raise ValueError(sentence("recurra", str(path), "a table with a column of numbers or of texts", "neither"))
+    if place is not None and not times and low[place] in ("label", "class") and len(columns) >= 8 and all(numbers):
+        classes = Counter(cell.strip() for cell in bodies[place])
+        if 2 <= len(classes) <= min(MAX_CLASSES, len(bodies[0]) // 3) and all(map(_is_class, classes)):
+            what = f"it is a table whose column {names[place]} is a class ({len(classes)} different)"
+            return FileKind("labelled_series", what)
     if times:
         return FileKind("table", f"it is a table with the time in column {times[0]}")
-    return FileKind("table", f"it is a table with {sum(numbers)} column{'s' * (sum(numbers) != 1)} of numbers")
+    count = f"{sum(numbers):,}" if num == len(columns) else f"more than {sum(numbers):,}"
+    return FileKind("table", f"it is a table with {count} column{'s' * (sum(numbers) != 1)} of numbers")
 
 
 def _sample(path: Path) -> str:
@@ -136,18 +148,23 @@ def _sample(path: Path) -> str:
     if path.is_dir():
         raise ValueError(sentence("recurra", str(path), "a file", "a folder"))
     with open(path, "rb") as file:
-        data = file.read(SAMPLE_BYTES)
-    whole = path.stat().st_size <= SAMPLE_BYTES
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.open(path) as stream:
-                data = stream.read(SAMPLE_BYTES)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise ValueError(sentence("recurra", str(path), "a whole gzip file", "a damaged one")) from None
-        whole = len(data) < SAMPLE_BYTES
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if packed else open(path, "rb") as stream:
+            data = stream.read(SAMPLE_BYTES)
+            while len(data) >= SAMPLE_BYTES and data.count(b"\n") < FIRST_LINES and len(data) < LONG_BYTES:
+                more = stream.read(len(data))
+                if not more:
+                    break
+                data += more
+            whole = not stream.read(1)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise ValueError(sentence("recurra", str(path), "a whole gzip file", "a damaged one")) from None
     if not data:
         raise ValueError(sentence("recurra", str(path), "a file with something in it", "an empty file"))
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        text = data[: len(data) // 4 * 4].decode("utf-32", errors="replace")
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data[: len(data) // 2 * 2].decode("utf-16", errors="replace")
     else:
         if b"\0" in data:
