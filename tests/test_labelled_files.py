@@ -85,6 +85,38 @@ def test_wide_and_long_tables(tmp_path: Path) -> None:
     assert twice.labels is None
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["2", "10", "1"],
+        ["02.01.2020", "01.02.2020", "01.01.2020"],
+        ["1/2/2020", "1/13/2020", "1/1/2020"],
+        ["2020-01-02T00:00:00.5", "2020-01-02T00:00:00.75", "2020-01-01"],
+        ["09:30", "10:00", "09:00"],
+        ["Q2", "Q3", "Q1"],
+    ],
+)
+def test_times_of_every_form_order_the_steps(moments: list[str]) -> None:
+    rows = "".join(f"a,{m},{i},u\n" for i, m in zip((2, 3, 1), moments))
+    found = parse_long("id,t,x,label\n" + rows, series="id", time="t", target="label")
+    assert found.series[0][:, 0].tolist() == [1, 2, 3]
+    assert any("they were sorted" in note for note in found.notes)
+
+
+def test_times_without_an_order_are_refused() -> None:
+    for moments in (["Jan", "Feb", "Mar"], ["2020-01-01", "soon"], ["1", "2", "x"]):
+        rows = "".join(f"a,{m},1,u\n" for m in moments)
+        with pytest.raises(
+            ValueError, match=r"the time 't' must be numbers or timestamps of one form, got '.*'\. Without"
+        ):
+            parse_long("id,t,x,label\n" + rows, series="id", time="t", target="label")
+
+
+def test_lengths_that_the_header_contradicts_are_said() -> None:
+    found = parse_ts("@seriesLength 3\n@classLabel true a b\n@data\n1,2,3:a\n1,2:b\n")
+    assert "1 series have another length than the 3 steps that the header tells." in found.notes
+
+
 def test_read_series_finds_the_form(tmp_path: Path) -> None:
     assert read_series(put(tmp_path, "a.ts", TS + "1,2:3,4:up\n")).name == "Two"
     assert read_series(put(tmp_path, "b.txt", "1 2 3\n2 3 4\n")).labels == ["1", "2"]
@@ -204,6 +236,19 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 def test_a_million_columns() -> None:
     found = parse_ucr("1 " + "0.5 " * 1_000_000)
     assert found.series[0].shape == (1_000_000, 1)
+
+
+def test_a_million_columns_of_a_table(tmp_path: Path) -> None:
+    """Every reader ends, and soon."""
+    names = ",".join(f"c{i}" for i in range(300_000))
+    ones = ",".join(["1"] * 300_000)
+    path = put(tmp_path, "wide.csv", f"{names},label\n{ones},a\n{ones},b\n".encode())
+    found = read_series(path)
+    assert (found.series[0].shape, found.labels) == ((300_000, 1), ["a", "b"])
+    assert read_series(path, series="label").series[0].shape == (1, 300_000)
+    assert len(read_labelled_text(path)) == 2
+    path = put(tmp_path, "wide.ts", f"@classLabel true a b\n@data\n{ones.replace(',', ':')}:a\n".encode())
+    assert read_ts(path).series[0].shape == (1, 300_000)
 
 
 # --- fuzz: a sentence or a result, never anything else ---------------------------------------------------------------

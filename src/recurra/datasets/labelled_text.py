@@ -208,7 +208,8 @@ def _table(where: str, content: str, text: str | None, target: str | None) -> La
     columns = list(zip(*(row for _, row in body)))
     the_text = _choose(where, header, text, "text", TEXT_NAMES, None)
     if the_text is None:
-        the_text = max(range(len(header)), key=lambda i: (i != _named(header, target), sum(map(len, columns[i]))))
+        taken = _named(header, target)
+        the_text = max(range(len(header)), key=lambda i: (i != taken, sum(map(len, columns[i]))))
     the_label = _choose(where, header, target, "target", LABEL_NAMES, the_text)
     if the_label is None:
         others = [i for i in range(len(header)) if i != the_text]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..core.checks import sentence
 from .decode import read_text
+from .timestamps import read_times
 
 MISSING = frozenset({"", "?", "na", "nan", "n/a", "null", "none", "-nan", "#n/a"})
 SEPARATORS = (",", "\t", ";")
@@ -201,6 +203,10 @@ def parse_ts(text: str, where: str = "text") -> LabelledSeries:
         series.append(_columns(channels))
     if not series:
         raise ValueError(sentence(where, "a .ts file", "series after the line @data", "none", "Is the file cut off?"))
+    told = (head.get("serieslength") or [""])[0]
+    off = sum(len(values) != int(told) for values in series) if told.isdecimal() else 0
+    if off:
+        notes.append(f"{off} series have another length than the {told} steps that the header tells.")
     if num_padded:
         notes.append(
             f"{num_padded} series have channels of different lengths; the shorter ones end with missing values."
@@ -342,10 +348,12 @@ def parse_long(
         where: its name, for messages.
         series: the column that tells which series a row belongs to.
         target: the column of the label, the same in all rows of a series; None for a table without labels.
-        time: the column that orders the rows of a series (numbers, or texts such as ISO dates); None for the file's order.
+        time: the column that orders the rows of a series (numbers, timestamps in any usual form, or texts that count with
+            leading zeros); None for the file's order.
 
     Raises:
-        ValueError: no such column, two labels for one series, a value that is no number; the sentence names the line.
+        ValueError: no such column, two labels for one series, a value that is no number, times that have no order; the
+            sentence names the line.
 
     Example:
         >>> rows = "id,t,x,y,label\\na,1,2,3,up\\na,0,1,2,up\\nb,0,5,5,down\\n"
@@ -382,9 +390,12 @@ def parse_long(
     if not found:
         raise ValueError(sentence(where, "a long table", "rows below the header", "none"))
     series_found, num_sorted, num_double = [], 0, 0
+    keys = (
+        _keys(where, str(time), {moment for steps in found.values() for moment, _ in steps}) if time is not None else {}
+    )
     for steps in found.values():
         if time is not None:
-            order = _order([moment for moment, _ in steps])
+            order = sorted(range(len(steps)), key=lambda i, steps=steps: keys[steps[i][0]])  # type: ignore[misc]
             num_sorted += order != list(range(len(order)))
             num_double += len({moment for moment, _ in steps}) < len(steps)
             steps = [steps[i] for i in order]
@@ -400,15 +411,24 @@ def parse_long(
     return _finished(series_found, given, where, channels=names, notes=notes)
 
 
-def _order(moments: list[str]) -> list[int]:
-    """Places sorted by number where all are numbers, else by text; equal ones stay in their order."""
+def _keys(where: str, column: str, moments: Iterable[str]) -> dict[str, Any]:
+    """What times are sorted by: numbers, timestamps, or texts that have the same form but for their digits."""
+    texts = sorted(moments)
     try:
-        keys: list[Any] = [float(moment) for moment in moments]
-        if any(math.isnan(key) for key in keys):
-            raise ValueError
+        numbers = [float(text) for text in texts]
+        if not any(math.isnan(number) for number in numbers):
+            return dict(zip(texts, numbers))
     except ValueError:
-        keys = list(moments)
-    return sorted(range(len(keys)), key=keys.__getitem__)
+        pass
+    times = read_times(texts)
+    if times is not None:
+        return dict(zip(texts, times.tolist()))
+    forms = {re.sub(r"\d", "0", text) for text in texts}
+    if len(forms) > 1 or "0" not in next(iter(forms)):
+        odd = next((text for text in texts if not any(c.isdigit() for c in text)), texts[-1])
+        hint = "Without time=... the rows are taken in the order of the file."
+        raise ValueError(sentence(where, f"the time {column!r}", "numbers or timestamps of one form", repr(odd), hint))
+    return {text: text for text in texts}
 
 
 def _table(text: str, where: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
