@@ -173,6 +173,8 @@ class _OnEngines(nn.RNNBase):
             like = {"dtype": input.dtype, "device": input.device}
             return tuple(torch.zeros(count, batch_size, size, **like) for size in self._state_sizes())  # type: ignore[call-overload]
         hidden = tuple(hx) if isinstance(self, nn.LSTM) else (hx,)
+        if len(hidden) > 2:
+            raise RuntimeError("lstm expects two hidden states")
         if is_batched is None:
             return hidden
         wanted = 3 if is_batched else 2
