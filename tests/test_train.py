@@ -108,6 +108,7 @@ class Net(nn.Module):
         ),
         ({"checkpoint_seconds": -1}, "train: checkpoint_seconds must be a number of at least 0, got -1."),
         ({"seed": 1.0}, "train: seed must be a whole number of at least 0, got 1.0."),
+        ({"seed": 2**63}, "train: seed must be below 2**63, got 9223372036854775808."),
         ({"weight_average": 1.0}, "train: weight_average must be a probability in [0, 1), got 1.0."),
         ({"device": "abacus"}, "train: device must be one that torch can use here, got 'abacus'."),
     ],

@@ -71,7 +71,14 @@ def demo(
             ],
         )
         is_text = job.kind == "language_model"
-        run(job, model, folder, TrainingScreen(screen, model, show_samples=is_text), screen, overwrite=True)
+        run(
+            job,
+            model,
+            folder,
+            TrainingScreen(screen, model, show_samples=is_text, said=[text for _, text in job.facts]),
+            screen,
+            overwrite=True,
+        )
         pages.append((job.next_command(folder), str(folder / "report.html")))
         screen.print()
     screen.rule("What now")

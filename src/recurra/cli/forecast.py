@@ -32,11 +32,11 @@ def forecast(
     use_threads(threads)
     if file is None:
         model = load_estimator(run)
-        check_forecaster(run, model)
+        check_forecaster(run, model, steps)
         found = model.forecast(None, steps)  # type: ignore[attr-defined]
     else:
         job, model = job_of_run(run, file, Roles())
-        check_forecaster(run, model)
+        check_forecaster(run, model, steps)
         assert isinstance(job, ForecasterJob)
         found = model.forecast(job.series, steps)
     frame = found.to_frame()
@@ -46,10 +46,11 @@ def forecast(
 
         write_atomically(plot, drawing(lambda figure: draw_forecast(figure, found)))
         typer.echo(f"The picture is {plot}.", err=True)
+    if out is not None:
+        write_atomically(out, frame.to_csv(index=False))
     if as_json:
         typer.echo(frame.to_json(orient="records", date_format="iso", indent=1))
     elif out is None:
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
-        write_atomically(out, frame.to_csv(index=False))
         typer.echo(f"{len(frame):,} values are in {out}.")

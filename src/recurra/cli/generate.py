@@ -25,8 +25,11 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Let a saved model write."""
+    from ..core.checks import sentence
     from ..estimators import LanguageModel
 
+    if not 0 <= seed < 2**63:
+        raise ValueError(sentence("recurra", "--seed", "at least 0 and below 2**63", seed))
     model = LanguageModel.load(run)
     if prompt == "\n":
         prompt = model.tokens_.newline

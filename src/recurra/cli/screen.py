@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,8 +36,13 @@ def facts(screen: Console, rows: Iterable[tuple[str, str]]) -> None:
     screen.print(grid)
 
 
-def model_facts(model: Any) -> list[tuple[str, str]]:
-    """What a model is and how it will be trained, in words."""
+def model_facts(model: Any, said: Collection[str] = ()) -> list[tuple[str, str]]:
+    """What a model is and how it will be trained, in words.
+
+    Args:
+        model: whose training begins.
+        said: notes that were shown before.
+    """
     plan = model.plan_
     size = f"{model.num_layers} layer{'s' * (model.num_layers != 1)}"
     if getattr(model, "hidden_size", None):
@@ -61,7 +66,7 @@ def model_facts(model: Any) -> list[tuple[str, str]]:
             + (f", {update_s:.2f} s each" if update_s else ""),
         ),
     ]
-    return rows + [("Note", note) for note in plan["notes"]]
+    return rows + [("Note", note) for note in plan["notes"] if note not in said]
 
 
 class TrainingScreen:
@@ -71,12 +76,13 @@ class TrainingScreen:
         screen: where to.
         model: in training.
         show_samples: print the model's samples too, at the beginning, in the middle and at the end.
+        said: notes about the data that were shown before.
     """
 
-    def __init__(self, screen: Console, model: Any, *, show_samples: bool = False) -> None:
+    def __init__(self, screen: Console, model: Any, *, show_samples: bool = False, said: Collection[str] = ()) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.screen, self.model, self.show_samples = screen, model, show_samples
+        self.screen, self.model, self.show_samples, self.said = screen, model, show_samples, said
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -105,7 +111,7 @@ class TrainingScreen:
 
         if not self.begun:  # a resumed run begins with some updates made
             self.begun = True
-            facts(self.screen, model_facts(self.model))
+            facts(self.screen, model_facts(self.model, self.said))
             self.num_notes = len(self.model.plan_["notes"])
             self.screen.print()
         sample = progress.sample if isinstance(progress, TrainingProgress) else None

@@ -126,7 +126,8 @@ def train(
         screen,
         [("File", f"{file}: {why}. This will be {job.what}."), *(row for row in job.facts if row[0] != "File")],
     )
-    found = run(job, model, folder, TrainingScreen(screen, model), screen, resume=resume, overwrite=overwrite)
+    shown = TrainingScreen(screen, model, said=[text for _, text in job.facts])
+    found = run(job, model, folder, shown, screen, resume=resume, overwrite=overwrite)
     if as_json:
         result = {
             "folder": str(folder),

@@ -75,6 +75,50 @@ def read_labelled_text(
     return LabelledTexts(found.texts, found.labels, path.stem, (*notes, *found.notes))
 
 
+def read_texts(
+    path: str | os.PathLike[str], *, text: str | None = None, target: str | None = None
+) -> tuple[list[str], tuple[str, ...]]:
+    """Texts to predict, which may be without labels: a table with the column of the text, lines with labels, or plain lines.
+
+    Args:
+        path: of the file.
+        text: the column of the text in a table.
+        target: the column of the label, if there is one.
+
+    Returns:
+        The texts, labels left out, and notes, one sentence each.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: nothing but blank lines, or a table with rows of another width.
+    """
+    path = Path(path)
+    content, notes = read_text(path)
+    lines = [line for line in content.split("\n") if line.strip()]
+    separator = max(",\t;", key=lines[0].count)
+    header = [cell.strip().strip('"') for cell in lines[0].split(separator)]
+    low = [name.lower() for name in header]
+    column = text if text in header else next((header[low.index(n)] for n in TEXT_NAMES if n in low), None)
+    if column is None:
+        form = "table" if target in header and len(header) > 1 else ""
+        form = form or ("tab" if all(line.count("\t") == 1 for line in lines) else "")
+        form = form or ("colon" if all(_COLON.fullmatch(line.strip()) for line in lines) else "")
+        if not form:
+            return lines, (*notes, "Each line is one text.")
+        found = parse_labelled_text(content, path.name, form=form, target=target if form == "table" else None)
+        return found.texts, (*notes, *found.notes)
+    rows = [row for row in csv.reader(content.splitlines(keepends=True), delimiter=separator) if any(row)]
+    place = header.index(column)
+    if len(header) == 1:
+        return lines[1:], (*notes, f"Each line below {column!r} is one text.")
+    short = next((i for i, row in enumerate(rows, 1) if len(row) != len(header)), None)
+    if short is not None:
+        where, want = f"{path.name}: row {short}", f"{len(header)} cells, like the header"
+        hint = "A text with commas needs quotes around it."
+        raise ValueError(sentence(where, "a row", want, len(rows[short - 1]), hint))
+    return [row[place] for row in rows[1:]], (*notes, f"The text is the column {column!r}.")
+
+
 def parse_labelled_text(
     content: str, where: str = "text", *, form: str = "auto", text: str | None = None, target: str | None = None
 ) -> LabelledTexts:

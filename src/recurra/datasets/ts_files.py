@@ -20,6 +20,16 @@ from .timestamps import read_times
 
 MISSING = frozenset({"", "?", "na", "nan", "n/a", "null", "none", "-nan", "#n/a"})
 SEPARATORS = (",", "\t", ";")
+LONG_NAMES = (
+    "id",
+    "series",
+    "series_id",
+    "sequence",
+    "time",
+    "timestamp",
+    "date",
+    "step",
+)  # hardly steps of a wide table
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -48,7 +58,12 @@ class LabelledSeries:
 
 
 def read_series(
-    path: str | os.PathLike[str], *, target: str | None = None, series: str | None = None, time: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    needs_labels: bool = True,
 ) -> LabelledSeries:
     """Read labelled series from a file of any form that this module knows.
 
@@ -61,6 +76,7 @@ def read_series(
         target: the column of the label in a table.
         series: the column of a long table that tells which series a row belongs to.
         time: the column of a long table that orders the rows of a series; None for the order of the file.
+        needs_labels: False for series to predict: a table may be without the column of the label.
 
     Raises:
         FileNotFoundError: no such file.
@@ -69,6 +85,14 @@ def read_series(
     path = Path(path)
     text, notes = read_text(path)
     where = path.name
+    is_table = series is not None or not (path.suffix.lower() == ".ts" or _has_data_line(text))
+    if needs_labels and not is_table and target is not None:
+        hint = "In the archives' format the label ends each line."
+        raise ValueError(sentence(where, "target", "left out for a file without columns", repr(target), hint))
+    if not needs_labels and is_table and target is not None:
+        if _starts_with_numbers(text):
+            raise ValueError(sentence(where, "the first line", "the names of the columns, as in training", "numbers"))
+        target = target if target in _table(text, where)[0] else None
     if series is not None:
         found = parse_long(text, where, series=series, target=target, time=time)
     elif path.suffix.lower() == ".ts" or _has_data_line(text):
@@ -76,7 +100,7 @@ def read_series(
     elif target is None and _starts_with_numbers(text):
         found = parse_ucr(text, where)
     else:
-        found = parse_wide(text, where, target=target)
+        found = parse_wide(text, where, target=target, needs_labels=needs_labels)
     return replace(found, name=found.name or path.stem, notes=(*notes, *found.notes))
 
 
@@ -305,13 +329,16 @@ def _label(text: str) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def parse_wide(text: str, where: str = "text", *, target: str | None = None) -> LabelledSeries:
+def parse_wide(
+    text: str, where: str = "text", *, target: str | None = None, needs_labels: bool = True
+) -> LabelledSeries:
     """A table with a header and one series a line: a column with the label, every other column one step.
 
     Args:
         text: of the file.
         where: its name, for messages.
         target: the label's column; None for the one called label, class, target or y.
+        needs_labels: False if a table without that column is one of series without labels.
 
     Raises:
         ValueError: no such column, rows of another width, a value that is no number; the sentence names the line.
@@ -322,7 +349,7 @@ def parse_wide(text: str, where: str = "text", *, target: str | None = None) -> 
         (['up', 'down'], [1.0, 2.0, 3.0])
     """
     header, rows = _table(text, where)
-    chosen = _label_column(where, header, target)
+    chosen = _label_column(where, header, target, needs_labels)
     series: list[Array] = []
     labels: list[str] = []
     keep = [i for i in range(len(header)) if i != chosen]
@@ -333,9 +360,13 @@ def parse_wide(text: str, where: str = "text", *, target: str | None = None) -> 
         if len(row) != len(header):
             want = f"{len(header)} cells, like the header"
             raise ValueError(sentence(place, "a row", want, len(row), "Is the file cut off there?"))
-        labels.append(_label(_given(place, header[chosen], row[chosen])))
+        if chosen is not None:
+            labels.append(_label(_given(place, header[chosen], row[chosen])))
         series.append(_numbers(place, [row[i] for i in keep])[:, None])
-    return _finished(series, labels, where)
+    odd = next((header[i] for i in keep if header[i].lower() in LONG_NAMES), None)
+    hint = "for a table with one step a row, name the column that tells series apart (series)."
+    notes = [] if odd is None else [f"Each row is one series, and the column {odd!r} is one of its steps; {hint}"]
+    return _finished(series, None if chosen is None else labels, where, notes=notes)
 
 
 def parse_long(
@@ -474,13 +505,15 @@ def _find_column(where: str, header: Sequence[str], column: str, role: str) -> i
     return header.index(column)
 
 
-def _label_column(where: str, header: Sequence[str], target: str | None) -> int:
+def _label_column(where: str, header: Sequence[str], target: str | None, needed: bool = True) -> int | None:
     if target is not None:
         return _find_column(where, header, target, "target")
     small = [name.lower() for name in header]
     for name in ("label", "class", "target", "y"):
         if small.count(name) == 1:
             return small.index(name)
+    if not needed:
+        return None
     want = "named (target=...), or called label, class, target or y"
     raise ValueError(sentence(where, "the column of the label", want, ", ".join(header[:12])))
 

@@ -64,7 +64,9 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         raise FileNotFoundError(
             sentence("recurra", str(folder), want, "one without it" if folder.is_dir() else "nothing there")
         ) from None
-    except (ValueError, RecursionError, NotADirectoryError):
+    except NotADirectoryError:
+        raise ValueError(sentence("recurra", str(folder), "the folder of a trained model", "a file")) from None
+    except (ValueError, RecursionError):
         raise ValueError(sentence("recurra", str(path), "a JSON file", "a damaged one")) from None
     if not isinstance(data, dict):
         raise ValueError(sentence("recurra", str(path), "a JSON object", type(data).__name__))

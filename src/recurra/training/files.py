@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
         content: bytes, or text, which is written as UTF-8 with ``\\n`` at the end of lines.
 
     Raises:
-        OSError: the place cannot be written; nothing is left behind.
+        OSError: the place cannot be written; it names the place, and nothing is left behind.
 
     Example:
         >>> import tempfile
@@ -25,6 +26,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -33,6 +36,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if error.filename == str(beside):  # of no use to a reader
+            error.filename = str(path)
+        raise
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -117,6 +117,8 @@ class TrainSettings:
                 raise ValueError(sentence(where, name, "a number of at least 0", repr(value)))
         if not _is_whole(self.seed) or self.seed < 0:
             raise ValueError(sentence(where, "seed", "a whole number of at least 0", repr(self.seed)))
+        if self.seed >= 2**63:
+            raise ValueError(sentence(where, "seed", "below 2**63", repr(self.seed)))
         check_choice(where, "lr_decay", self.lr_decay, DECAYS)
         check_choice(where, "precision", self.precision, PRECISIONS)
         read_optimizer(where, self.optimizer)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN, POINTS = 4, 1_500  # series on the page, and values of each
 MAX_SERIES = 20  # that the slow baselines forecast
+MAX_TIMES = 100  # the horizon: further ahead is nothing but the model's own echo
 
 
 class ForecasterJob(Job):
@@ -24,6 +25,8 @@ class ForecasterJob(Job):
 
     kind, name, files = "forecaster", "forecast", ("table",)
     what = "a forecast"
+    holds_out = False  # a backtest does it
+    uses = ("target", "time", "series", "known", "past", "horizon")
 
     @property
     def estimator(self) -> Any:
@@ -187,7 +190,11 @@ def _words(row: dict[str, Any]) -> str:
     return words
 
 
-def check_forecaster(run: Path, model: Any) -> None:
-    """Raise unless the model is a forecaster."""
+def check_forecaster(run: Path, model: Any, steps: int | None = None) -> None:
+    """Raise unless the model is a forecaster that can be asked for so many steps."""
     if getattr(model, "kind", "") != ForecasterJob.kind:
         raise ValueError(sentence("recurra", str(run), "a forecaster", "another model"))
+    most = MAX_TIMES * model.horizon_
+    if steps is not None and steps > most:
+        hint = f"The model was trained for {model.horizon_}; more are made by feeding forecasts back."
+        raise ValueError(sentence("recurra", "--steps", f"at most {most:,}", f"{steps:,}", hint))

@@ -55,15 +55,29 @@ class Job(ABC):
         file: the user's.
         roles: what was said about it.
         fraction: the part that is held out for the evaluation; None for the usual one.
+        model: a trained one, for which the file is read.
+        needs_labels: False where the model shall give them.
     """
 
     kind: ClassVar[str]
     name: ClassVar[str]  # for --as
     files: ClassVar[tuple[str, ...]]  # the kinds of files that are read so unless the user says otherwise
     what: ClassVar[str]  # in words: "This will be ..."
+    uses: ClassVar[tuple[str, ...]]  # which of the roles say something about its files
+    holds_out: ClassVar[bool] = True  # a fraction that the user may choose
 
-    def __init__(self, file: Path, roles: Roles, fraction: float | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        roles: Roles,
+        fraction: float | None = None,
+        *,
+        model: Any = None,
+        needs_labels: bool = True,
+    ) -> None:
         self.file, self.roles, self.fraction = file, roles, fraction
+        self.model, self.needs_labels = model, needs_labels
+        self._check_said()
         self.facts: list[tuple[str, str]] = []
         self.read()
 
@@ -75,6 +89,14 @@ class Job(ABC):
     @abstractmethod
     def read(self) -> None:
         """Read the file; sets ``facts``."""
+
+    def _check_said(self) -> None:
+        """Raise for what was said about a file of another kind."""
+        if self.fraction is not None and self.model is None and not self.holds_out:
+            raise ValueError(sentence("recurra", "--validation-fraction", f"left out for {self.what}", self.fraction))
+        for name, value in asdict(self.roles).items():
+            if value and name not in self.uses:
+                raise ValueError(sentence("recurra", f"--{name}", f"left out for {self.what}", repr(value)))
 
     def defaults(self) -> dict[str, Any]:
         """Arguments of the estimator where the user gave none."""
@@ -175,8 +197,14 @@ def job_of_file(file: Path, roles: Roles, fraction: float | None, wanted: str | 
     return job(file, roles, fraction), found.why
 
 
-def job_of_run(folder: Path, file: Path, roles: Roles) -> tuple[Job, Any]:
+def job_of_run(folder: Path, file: Path, roles: Roles, *, needs_labels: bool = True) -> tuple[Job, Any]:
     """A file for a saved model, read as the model's own was, and the model.
+
+    Args:
+        folder: of the model.
+        file: the user's.
+        roles: what was said about it; the rest is as in training.
+        needs_labels: False where the model shall give them.
 
     Raises:
         FileNotFoundError: no model there, or no file.
@@ -186,4 +214,4 @@ def job_of_run(folder: Path, file: Path, roles: Roles) -> tuple[Job, Any]:
 
     model = load_estimator(folder)
     job = next(job for job in jobs() if job.kind == model.kind)
-    return job(file, roles.merged(remembered(folder).roles), 0.0), model
+    return job(file, roles.merged(remembered(folder).roles), 0.0, model=model, needs_labels=needs_labels), model

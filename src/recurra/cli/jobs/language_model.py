@@ -22,6 +22,7 @@ class LanguageModelJob(Job):
 
     kind, name, files = "language_model", "text", ("text",)
     what = "a language model"
+    uses = ()
 
     @property
     def estimator(self) -> Any:

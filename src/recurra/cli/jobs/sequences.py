@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import random
 import statistics
 import time
@@ -21,36 +19,53 @@ WORST, EXAMPLES = 10, 8
 class SequenceJob(Job):
     """A part of the sequences is held out, the same from each class."""
 
+    uses = ("target", "time", "series", "text")
     sequences: list[Any]
     labels: list[Any]
 
     def read(self) -> None:
         """The sequences and what is held out."""
-        from ...datasets.labelled_text import read_labelled_text
+        from ...datasets.labelled_text import read_labelled_text, read_texts
         from ...datasets.sniff import kind_of_file
         from ...datasets.ts_files import read_series
+        from ...estimators.sequence_text import TextEncoder
 
-        roles = self.roles
-        self.is_text = roles.text is not None or kind_of_file(self.file, target=roles.target).kind == "labelled_text"
-        found: Any
-        if self.is_text:
-            found = read_labelled_text(self.file, text=roles.text, target=roles.target)
-            self.sequences = found.texts
+        roles, needed = self.roles, self.needs_labels
+        if self.model is not None:
+            self.is_text = isinstance(self.model.encoder_, TextEncoder)
         else:
-            found = read_series(self.file, target=roles.target, series=roles.series, time=roles.time)
-            self.sequences = found.series
-        self.has_labels = found.labels is not None
-        if not self.has_labels and self.fraction != 0.0:
+            kind = kind_of_file(self.file, target=roles.target).kind
+            self.is_text = roles.text is not None or kind == "labelled_text"
+        for name, value in (("series", roles.series), ("time", roles.time)):
+            if self.is_text and value:
+                raise ValueError(sentence("recurra", f"--{name}", "left out for texts", repr(value)))
+        if roles.time and not roles.series:
+            want = "given together with --series, the column that tells series apart"
+            raise ValueError(sentence("recurra", "--time", want, f"{roles.time!r} alone"))
+        labels: list[Any] | None = None
+        if self.is_text and not needed:
+            self.sequences, notes = read_texts(self.file, text=roles.text, target=roles.target)
+        elif self.is_text:
+            texts = read_labelled_text(self.file, text=roles.text, target=roles.target)
+            self.sequences, labels, notes = texts.texts, texts.labels, texts.notes
+        else:
+            found = read_series(
+                self.file, target=roles.target, series=roles.series, time=roles.time, needs_labels=needed
+            )
+            self.sequences, labels, notes = found.series, found.labels, found.notes
+        self.has_labels = labels is not None
+        if not self.has_labels and needed:
             raise ValueError(sentence("recurra", str(self.file), "sequences with labels", "none with a label"))
-        self.labels = self.as_targets(list(found.labels or []))
+        self.labels = self.as_targets(list(labels or [])) if needed else []
         self.facts = [("File", f"{self.file}: {len(self.sequences):,} {'texts' if self.is_text else 'series'}")]
-        self.facts += [("Read", note) for note in found.notes]
+        self.facts += [("Read", note) for note in notes]
         if not self.is_text:
             lengths = [len(s) for s in self.sequences]
             same = f"{lengths[0]:,} steps" if len(set(lengths)) == 1 else f"{min(lengths):,} to {max(lengths):,} steps"
-            channels = self.sequences[0].shape[1]
+            channels = len(self.sequences[0][0])
             self.facts.append(("Series", f"{same}, {channels} channel{'s' * (channels != 1)}"))
-        self.hold_out()
+        if needed:
+            self.hold_out()
 
     def as_targets(self, labels: list[Any]) -> list[Any]:
         """Labels as the estimator takes them."""
@@ -88,21 +103,21 @@ class SequenceJob(Job):
         X, y, _, _ = self.parts()
         model.fit(X, y, folder=folder, resume=resume, on_progress=on_progress)
 
-    def predict(self, model: Any) -> str:
-        """A table with the answer for each sequence."""
-        target = io.StringIO()
-        writer = csv.writer(target, lineterminator="\n")
-        if self.kind == "sequence_classifier":
-            found = model.predict_proba(self.sequences)
-            classes = model.classes_.tolist()
-            writer.writerow(["sequence", "class", *(f"p({c})" for c in classes)])
-            for i, row in enumerate(found):
-                writer.writerow([i, classes[int(row.argmax())], *(f"{p:.6g}" for p in row)])
-        else:
-            writer.writerow(["sequence", "value"])
-            for i, value in enumerate(model.predict(self.sequences)):
-                writer.writerow([i, *(f"{v:.8g}" for v in (value if hasattr(value, "__len__") else [value]))])
-        return target.getvalue()
+    def predict(self, model: Any) -> list[dict[str, Any]]:
+        """The answer for each sequence; names and values."""
+        if self.kind != "sequence_classifier":
+            values = [float(value) for value in model.predict(self.sequences)]
+            return [{"sequence": i, "value": value} for i, value in enumerate(values)]
+        classes = [str(c) for c in model.classes_.tolist()]
+        return [
+            {"sequence": i, "class": classes[int(row.argmax())]}
+            | {f"p({c})": round(float(p), 8) for c, p in zip(classes, row)}
+            for i, row in enumerate(model.predict_proba(self.sequences))
+        ]
+
+    def oddities(self, model: Any) -> list[str]:
+        """What is odd about the sequences, seen from training."""
+        return list(model.describe_input(self.sequences))
 
     def page(self, model: Any, folder: Path, X: Sequence[Any]) -> dict[str, Any]:
         """What both kinds have on their page."""
@@ -202,7 +217,7 @@ class SequenceClassifierJob(SequenceJob):
         if metrics is None:
             return []
         words = f"accuracy {metrics['accuracy']:.1%}, balanced {metrics['balanced_accuracy']:.1%}"
-        rows = [("Held out", f"{words}, calibration error {metrics['calibration_error']:.3f}")]
+        rows = [("Held out", f"{words}, calibration error {_words_of(metrics['calibration_error'], '.3f')}")]
         return rows + [("Compare", f"{b['accuracy']:.1%}  {b['name']}") for b in found["baselines"]]
 
     def evaluate(self, model: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -213,8 +228,12 @@ class SequenceClassifierJob(SequenceJob):
         rows = [
             ("File", f"{self.file}: {len(self.sequences):,} sequences"),
             ("Accuracy", f"{found['accuracy']:.2%} (always the commonest class: {found['majority']:.2%})"),
-            ("Balanced", f"{found['balanced_accuracy']:.2%}"),
-            ("Log loss", f"{found['cross_entropy']:.4f} nats, calibration error {found['calibration_error']:.3f}"),
+            ("Balanced", _words_of(found["balanced_accuracy"], ".2%")),
+            (
+                "Log loss",
+                f"{_words_of(found['cross_entropy'], '.4f')} nats, calibration error "
+                f"{_words_of(found['calibration_error'], '.3f')}",
+            ),
         ]
         return found, rows + [("Note", note) for note in found["notes"]]
 
@@ -279,6 +298,10 @@ class SequenceRegressorJob(SequenceJob):
         """On all sequences of the file."""
         found = _errors(self.labels, [float(v) for v in model.predict(self.sequences)])
         return found, [("File", f"{self.file}: {len(self.sequences):,} sequences"), ("Errors", _words(found))]
+
+
+def _words_of(value: float | None, form: str) -> str:
+    return "not known" if value is None else format(value, form)
 
 
 def _errors(truth: Sequence[float], guess: Sequence[float]) -> dict[str, float]:
