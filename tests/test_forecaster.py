@@ -132,6 +132,9 @@ def test_missing_values_are_masked() -> None:
     {"loss": "huber", "level": "mean", "window_scale": "change", "base": "season"},
     {"loss": "mse", "level": "none", "scaling": "none", "calendar": ()},
     {"window": 30, "segment": 7, "validation": None},
+    {"cell": "LSTMCell(projection_size=3)", "num_layers": 2},
+    {"cell": "LSTMCell(projection_size=3)", "num_layers": 2, "decoder": "direct"},
+    {"cell": "LSTMCell(projection_size=3)", "num_layers": 2, "rule": "TruncatedBPTT(k1=2)"},
 ])  # fmt: skip
 def test_every_choice_fits_saves_and_loads(tmp_path: Path, options: dict[str, Any]) -> None:
     data = [5 + wave(90), 5 + wave(70, seed=3)]
@@ -233,10 +236,14 @@ def test_arguments_that_are_no_lists(options: dict[str, Any]) -> None:
         ({"transform": "log"}, "transform"),
         ({"base": "season", "season": 1}, "base"),
         ({"dropout": 1.0}, "dropout"),
+        ({"dropout": "much"}, "dropout"),
+        ({"dropout": None}, "dropout"),
+        ({"cell": "GRUCell(hidden_size=3)"}, "cell"),
+        ({"cell": "GRUCell(device='cuda')"}, "cell"),
     ],
 )
 def test_bad_arguments_in_a_sentence(options: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^Forecaster: {name} must be .*, got "):
+    with pytest.raises((ValueError, TypeError), match=rf"^Forecaster: {name} must be .*, got "):
         Forecaster(**{**SMALL, **options}).fit(wave())
 
 

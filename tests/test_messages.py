@@ -114,6 +114,12 @@ CASES = [
         "Stack: dropout must be a probability in [0, 1), got 1.0.",
     ),
     Case(
+        "probability of another type",
+        lambda: Stack(ElmanCell(3, 4), ElmanCell(4, 4), dropout="half"),  # type: ignore[arg-type]
+        TypeError,
+        "Stack: dropout must be a probability in [0, 1), got 'half'.",
+    ),
+    Case(
         "unknown option",
         lambda: ElmanCell(3, 5, activation="sine"),
         ValueError,

@@ -37,6 +37,8 @@ def check_positive(where: str, **sizes: int) -> None:
 def check_probability(where: str, **values: float) -> None:
     """Raise unless every value lies in [0, 1)."""
     for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise TypeError(sentence(where, name, "a probability in [0, 1)", repr(value)))
         if not 0.0 <= value < 1.0:
             raise ValueError(sentence(where, name, "a probability in [0, 1)", value))
 

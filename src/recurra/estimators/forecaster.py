@@ -15,6 +15,7 @@ from ..core.cell import Cell
 from ..core.checks import check_choice, check_positive, check_probability, sentence
 from ..core.engine import Engine
 from ..core.rule import LearningRule
+from ..core.spec import Leaf
 from ..datasets.series import SeriesSet
 from ..engines import unroll
 from ..training import TrainProgress
@@ -27,7 +28,7 @@ from .forecasting.inputs import as_series, check_sizes, series_from_json, series
 from .forecasting.network import ForecastLoss, Member, Nets, Row, as_cell
 from .forecasting.unfold import unfold
 from .forecasting.windows import Prepared, Setup, Windows, ends_of
-from .named import Named, named
+from .named import Named, check_layer, named
 
 WHERE = "Forecaster"
 MAX_CONTEXT = 3_000_000
@@ -475,9 +476,7 @@ class Forecaster(Estimator):
 
     def _cell(self) -> Named:
         found = named(WHERE, "cell", "cells", self.cell)
-        if not found.accepts("input_size", "hidden_size"):
-            want = "a cell that is built from (input_size, hidden_size)"
-            raise ValueError(sentence(WHERE, "cell", want, str(found), "GRUCell and LSTMCell are."))
+        check_layer(WHERE, found)
         return found
 
     def _engine(self) -> Engine:
@@ -538,7 +537,10 @@ class Forecaster(Estimator):
         setup, kind = self.setup_, self._cell()
 
         def make(input_size: int, hidden_size: int) -> Cell:
-            return kind.make(input_size, hidden_size)
+            cell = kind.make(input_size, hidden_size)
+            if cell.input_spec != Leaf((input_size,)) or not isinstance(cell.output_spec, Leaf):
+                raise ValueError(sentence(WHERE, "cell", "a cell with input (B, D) and output (B, O)", str(kind)))
+            return cell
 
         shape = setup.shape
         decoder = self.decoder

@@ -29,7 +29,7 @@ from ..training import TokenFile
 from ..wrappers import Committee, Stack, WeightDrop
 from .committee_run import CommitteeRun
 from .estimator import Estimator
-from .named import Named, named
+from .named import Named, check_layer, named
 from .text_stream import TextStream, check_string
 from .tokens import KINDS, Tokens, Words, text_blocks, token_file
 from .training_run import WHERE, Restarts, TrainingProgress, Watch, stream, stream_loss
@@ -561,9 +561,7 @@ def _layer(kind: Named, input_size: int, hidden_size: int, generator: torch.Gene
     import inspect
 
     parameters = inspect.signature(kind.cls).parameters
-    if not kind.accepts("input_size", "hidden_size"):
-        want = "a cell that is built from (input_size, hidden_size)"
-        raise ValueError(sentence(WHERE, "cell", want, kind.cls.__name__))
+    check_layer(WHERE, kind)
     given: dict[str, Any] = {}
     for name, ordinary, ours in (
         ("input_init", "uniform", "xavier_uniform"),
@@ -574,10 +572,6 @@ def _layer(kind: Named, input_size: int, hidden_size: int, generator: torch.Gene
             given[name] = ours
     if "generator" in parameters:
         given["generator"] = generator
-    for size in ("input_size", "hidden_size"):
-        if size in kind.options:
-            hint = f"{size} follows from the model."
-            raise ValueError(sentence(WHERE, "cell", f"given without {size}", str(kind), hint))
     cell = kind.make(input_size=input_size, hidden_size=hidden_size, **given)
     out = cell.output_spec
     if cell.input_spec != Leaf((input_size,)) or not isinstance(out, Leaf) or len(out.shape) != 1:

@@ -10,7 +10,7 @@ import torch
 from ..core.cell import Cell
 from ..core.checks import sentence
 from ..core.spec import Leaf
-from .named import Named
+from .named import Named, check_layer
 
 PREFERRED = (
     ("input_init", "uniform", "xavier_uniform"),
@@ -38,14 +38,7 @@ def layer(where: str, kind: Named, input_size: int, hidden_size: int, generator:
         (5,)
     """
     parameters = inspect.signature(kind.cls).parameters
-    if not kind.accepts("input_size", "hidden_size"):
-        want = "a cell that is built from (input_size, hidden_size)"
-        raise ValueError(sentence(where, "cell", want, kind.cls.__name__))
-    for size in ("input_size", "hidden_size"):
-        if size in kind.options:
-            raise ValueError(
-                sentence(where, "cell", f"given without {size}", str(kind), f"{size} follows from the model.")
-            )
+    check_layer(where, kind)
     given: dict[str, Any] = {
         name: ours
         for name, ordinary, ours in PREFERRED

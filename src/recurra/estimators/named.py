@@ -10,6 +10,8 @@ from typing import Any
 from ..core.catalog import find
 from ..core.checks import sentence
 
+OF_THE_MODEL = ("input_size", "hidden_size", "generator", "device", "dtype")
+
 
 @dataclass(frozen=True)
 class Named:
@@ -29,6 +31,22 @@ class Named:
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
         return f"{self.cls.__name__}({inside})" if inside else self.cls.__name__
+
+
+def check_layer(where: str, kind: Named) -> None:
+    """Raise unless the model can build layers of a cell: from (input_size, hidden_size), which the text must not give.
+
+    Raises:
+        ValueError: another cell, or an option that follows from the model.
+    """
+    if not kind.accepts("input_size", "hidden_size"):
+        want = "a cell that is built from (input_size, hidden_size)"
+        raise ValueError(sentence(where, "cell", want, kind.cls.__name__, "GRUCell and LSTMCell are."))
+    given = next((name for name in OF_THE_MODEL if name in kind.options), None)
+    if given is not None:
+        raise ValueError(
+            sentence(where, "cell", f"given without {given}", str(kind), f"{given} follows from the model.")
+        )
 
 
 def named(where: str, argument: str, family: str, text: str) -> Named:

@@ -103,19 +103,21 @@ class Member(nn.Module):
         self.shape, self.decoder = shape, decoder
         size = hidden_size
         self.embed = nn.Linear(shape.features, size)
-        self.recurrent = Recurrent(stacked(make_cell, size, num_layers, dropout), engine)
+        cell = stacked(make_cell, size, num_layers, dropout)
+        out = _size(cell)  # another one where a cell projects its state
+        self.recurrent = Recurrent(cell, engine)
         self.drop = nn.Dropout(dropout)
-        self.kind = nn.Embedding(shape.kinds, size) if shape.kinds > 1 else None
+        self.kind = nn.Embedding(shape.kinds, size if decoder == "segments" else out) if shape.kinds > 1 else None
         wide = shape.channels * shape.outputs
         if decoder == "segments":
             self.place: nn.Parameter | None = nn.Parameter(0.1 * torch.randn(shape.num_future, size))
             self.known = nn.Linear(shape.segment * shape.ahead, size, bias=False) if shape.ahead else None
-            self.readout = nn.Linear(size, shape.segment * wide)
+            self.readout = nn.Linear(out, shape.segment * wide)
         else:
             self.place = None
             wider = shape.num_future * shape.segment * shape.ahead
-            self.known = nn.Linear(wider, size, bias=False) if wider else None
-            self.readout = nn.Linear(size, shape.horizon * wide)
+            self.known = nn.Linear(wider, out, bias=False) if wider else None
+            self.readout = nn.Linear(out, shape.horizon * wide)
         with torch.no_grad():
             self.readout.weight.mul_(0.3)
             self.readout.bias.zero_()
@@ -159,8 +161,20 @@ class Member(nn.Module):
 
 def stacked(make_cell: MakeCell, size: int, num_layers: int, dropout: float) -> Cell:
     """One cell, or a stack of them."""
-    cells = [make_cell(size, size) for _ in range(num_layers)]
+    cells = _layers(make_cell, size, num_layers)
     return cells[0] if num_layers == 1 else Stack(*cells, dropout=dropout)
+
+
+def _layers(make_cell: MakeCell, size: int, num_layers: int) -> list[Cell]:
+    cells: list[Cell] = []
+    for _ in range(num_layers):
+        cells.append(make_cell(_size(cells[-1]) if cells else size, size))
+    return cells
+
+
+def _size(cell: Cell) -> int:
+    """Of the output."""
+    return int(cell.output_spec.shape[0])
 
 
 class Nets(nn.Module):
@@ -185,7 +199,7 @@ def as_cell(shape: Shape, make_cell: MakeCell, hidden_size: int, num_layers: int
     y_j = V cell(relu(W x_j)) + c        j = 1 .. L / S; the last one is the forecast
     """
     below = AffineCell(shape.features, hidden_size, activation="relu")
-    cells = [make_cell(hidden_size, hidden_size) for _ in range(num_layers)]
+    cells = _layers(make_cell, hidden_size, num_layers)
     return Readout(Stack(below, *cells, dropout=dropout), shape.horizon * shape.channels * shape.outputs)
 
 

@@ -1,0 +1,99 @@
+"""Any cell, engine and rule by plain arguments on every estimator, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recurra.core import members
+from recurra.core.rule import LearningRule
+from recurra.estimators import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
+from recurra.estimators.named import named
+
+X = np.random.default_rng(0).normal(size=(12, 8))
+Y = [0, 1] * 6
+SMALL: dict[str, Any] = {"num_updates": 1, "hidden_size": 8}
+FITS: dict[str, Callable[..., Any]] = {
+    "series": lambda **o: SequenceClassifier(**{**SMALL, "num_models": 1, **o}).fit(X, Y).predict(X),
+    "texts": lambda **o: (
+        SequenceClassifier(**{**SMALL, "num_models": 1, **o}).fit(["a b", "c d"] * 6, Y).score(["a"], [0])
+    ),
+    "numbers": lambda **o: SequenceRegressor(**{**SMALL, "num_models": 1, **o}).fit(X, Y).predict(X),
+    "forecasts": lambda **o: Forecaster(**{**SMALL, "horizon": 3, **o}).fit(np.sin(np.arange(60) / 2)).predict(),
+    "a text": lambda **o: (
+        LanguageModel(**{**SMALL, "embedding_size": 4, "sample_length": 0, **o}).fit("to be " * 30).score("to be")
+    ),
+}
+BUILT = [name for name in members("cells") if named("test", "cell", "cells", name).accepts("input_size", "hidden_size")]
+RULES = [name for name, kind in members("rules").items() if issubclass(kind, LearningRule)]
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("cell", [*BUILT, "LSTMCell(projection_size=3)", "ClockworkCell(periods=(1, 3))"])
+def test_every_cell(kind: str, cell: str) -> None:
+    assert np.isfinite(FITS[kind](cell=cell)).all()
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("cell", [name for name in members("cells") if name not in BUILT])
+def test_cells_that_are_no_layers(kind: str, cell: str) -> None:
+    with pytest.raises(ValueError, match=r"cell must be a cell that is built from \(input_size, hidden_size\), got "):
+        FITS[kind](cell=cell)
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("engine", [*members("engines"), "Checkpointed(every=3)"])
+def test_every_engine(kind: str, engine: str) -> None:
+    if (kind, engine) == ("a text", "Vendor"):
+        with pytest.raises(
+            ValueError, match=r"Vendor\(\): torch's layers cannot restart inside a sequence; use Auto\(\)"
+        ):
+            FITS[kind](engine=engine)
+        return
+    assert np.isfinite(FITS[kind](engine=engine)).all()
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("rule", [*RULES, "TruncatedBPTT(k1=2)", "TruncatedBPTT(k1=2, k2=4)"])
+@pytest.mark.parametrize("cell", ["GRUCell", "IndRNNCell", "MGUCell"])
+def test_every_rule(kind: str, rule: str, cell: str) -> None:
+    assert np.isfinite(FITS[kind](rule=rule, cell=cell)).all()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"cell": "GRU5"}, "name must be one of the cells, got 'GRU5'."),
+    ({"cell": "GRUCell(gates=4)"}, "cell must be given options that GRUCell has (input_size, hidden_size, "),
+    ({"cell": "GRUCell(input_size=4)"}, "cell must be given without input_size, got GRUCell(input_size=4)."),
+    ({"cell": "GRUCell(device='cuda')"}, "cell must be given without device, got GRUCell(device='cuda')."),
+    ({"cell": "GRUCell(generator=1)"}, "cell must be given without generator"),
+    ({"cell": "GRUCell(dtype='float64')"}, "cell must be given without dtype"),
+    ({"cell": "GRUCell()()"}, "cell must be a name, or a name with options"),
+    ({"cell": 3}, "cell must be a name such as 'LSTMCell', got 3."),
+    ({"cell": "ClockworkCell", "hidden_size": 6}, "ClockworkCell: hidden_size must be a multiple of 4"),
+    ({"cell": "MGUCell", "engine": "Vendor"}, "Vendor(): "),
+    ({"engine": "Fast"}, "name must be one of the engines, got 'Fast'."),
+    ({"engine": "Checkpointed(every=0)"}, "every must be at least 1, got 0."),
+    ({"rule": "Backprop"}, "name must be one of the rules, got 'Backprop'."),
+    ({"rule": "EvolutionStrategy"}, "rule must be a learning rule"),
+    ({"rule": "TruncatedBPTT(k1=0)"}, "k1 must be at least 1, got 0."),
+    ({"dropout": "half"}, "dropout must be a probability in [0, 1), got 'half'."),
+    ({"hidden_size": 2.0}, "hidden_size must be a whole number, got 2.0."),
+    ({"num_layers": 0}, "num_layers must be at least 1, got 0."),
+    ({"device": "abacus"}, "device must be one that torch can use here, got 'abacus'."),
+    ({"precision": "float8"}, "precision must be one of "),
+    ({"optimizer": "Newton"}, "optimizer must be one of "),
+    ({"lr": "high"}, "lr must be a number above 0, got 'high'."),
+    ({"seed": 0.5}, "seed must be a whole number of at least 0, got 0.5."),
+]
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda v: str(v)[:40])
+def test_what_is_impossible_is_one_sentence(kind: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)) as caught:
+        FITS[kind](**options)
+    assert "\n" not in str(caught.value)
