@@ -123,6 +123,40 @@ def test_pages_are_escaped_and_need_nothing_else(kind: str, tmp_path: Path) -> N
     assert re.search(r"1,234", html)
 
 
+def text_of(kind: str, place: Path, **changes: Any) -> str:
+    """What a page says, on one line."""
+    written(kind, place)
+    write_evaluation(place, {**FOUND[kind], **changes})
+    reader = Reader()
+    reader.feed(write_report(place).read_text(encoding="utf-8"))
+    return " ".join(" ".join(reader.texts).split())
+
+
+def test_a_page_says_where_a_simple_method_is_better(tmp_path: Path) -> None:
+    said = "On these data 'words counted' is better than this model"
+    better, worse = ([{"name": "words counted", "accuracy": a}] for a in (0.8, 0.7))
+    assert said in text_of("sequence_classifier", tmp_path, baselines=better)
+    assert said not in text_of("sequence_classifier", tmp_path, baselines=worse)
+    assert "On these data 'ETS' is better" in text_of("forecaster", tmp_path, baselines=[{"name": "ETS", "mase": 0.4}])
+    assert "'5-grams' is better" in text_of("language_model", tmp_path, baselines=[{"name": "5-grams", "nats": 1.2}])
+
+
+def test_a_page_without_mistakes_shows_what_was_least_sure(tmp_path: Path) -> None:
+    unsure = [{"name": "3", "true": "b", "predicted": "b", "sure": 0.51, "series": [WAVE[:20]]}]
+    said = text_of("sequence_classifier", tmp_path, worst=[], unsure=unsure)
+    assert "It made no mistake on the held-out sequences. Of these it was the least sure:" in said
+    assert "51.0%" in said
+
+
+def test_numbers_read_well(tmp_path: Path) -> None:
+    metrics = {"smape": 36.72, "mase": 4.37, "rmse": 2085.04, "coverage": 0.49}
+    said = text_of("forecaster", tmp_path, metrics=metrics, folder="my models/a", baselines=[])
+    assert "2.08e+03" not in said
+    assert "2085" in said
+    assert "recurra forecast 'my models/a' newer.csv" in said  # as a shell takes it
+    assert text_of("forecaster", tmp_path, metrics=None, baselines=None, backtest="There is no backtest: too short.")
+
+
 def test_evaluation_finds_the_worst_passage() -> None:
     pieces = list("a" * 400 + "z" * 200 + "a" * 400)
     found = evaluation([0.1] * 400 + [5.0] * 200 + [0.1] * 400, pieces, "az")

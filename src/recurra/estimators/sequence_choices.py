@@ -211,5 +211,5 @@ def _hold_out_note(found: Choices) -> str:
     return {
         "part": "A part of the data is held out, to measure and to calibrate the answers.",
         "folds": f"Each of the {found.num_models} nets leaves out another part of the data, on which it is measured.",
-        "none": "Nothing is held out: the model's quality on new data is not known, and its probabilities are not calibrated.",
+        "none": "Nothing is held out of these: how good the model is, only other data tell; its probabilities are not calibrated.",
     }[found.hold_out]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .page import Page
-from .parts import OTHER, OURS, cost, curves, facts, next_steps, plain
+from .page import Page, shown
+from .parts import OTHER, OURS, cost, curves, facts, next_steps, percent, plain, quoted, verdict
 
 NAMES = {
     "smape": "sMAPE, %",
@@ -17,6 +17,10 @@ NAMES = {
     "pinball": "pinball loss",
     "coverage": "coverage of the interval",
 }
+WORDS = (
+    "Lower is better: sMAPE is the error in percent of the values; MASE is 1 for an error as large as that of the seasonal "
+    "naive forecast on the past; RMSE and MAE are in the unit of the data. The coverage should be that of the interval."
+)
 
 
 def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
@@ -31,7 +35,7 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
         f"Forecast of {found['file']}", f"{arguments['cell']}, {found['horizon']} steps ahead, made with Recurra"
     )
     metrics = found.get("metrics") or {}
-    cards = [(f"{metrics[k]:.3g}", NAMES[k]) for k in ("smape", "mase", "rmse") if metrics.get(k) is not None]
+    cards = [(_rounded(metrics[k]), NAMES[k]) for k in ("smape", "mase", "rmse") if metrics.get(k) is not None]
     if metrics.get("coverage") is not None:
         cards.append(
             (
@@ -44,18 +48,25 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     page.section("The data")
     facts(page, found["facts"])
     for series in found["data"][:4]:
-        page.figure(partial(_draw_series, series=series), series["name"], size=(9.0, 2.4))
+        length = series.get("length", len(series["values"]))
+        thinned = ", of each stretch the lowest and the highest" if len(series["values"]) < length else ""
+        page.figure(
+            partial(_draw_series, series=series), f"{series['name']}: {length:,} steps{thinned}", size=(9.0, 2.4)
+        )
     page.section("What comes next")
     for series in found["forecasts"][:4]:
-        page.figure(partial(_draw_forecast, series=series), f"{series['name']}: after the end of the data")
+        page.figure(partial(_draw_forecast, series=series), f"{series['name']}: what comes after the end of the data")
     curves(page, record.get("history", []), "")
     if found.get("baselines"):
         page.section("Beside other methods")
-        shown = [k for k in NAMES if metrics.get(k) is not None]
-        rows = [[b["name"], *(b.get(k) for k in shown)] for b in found["baselines"]]
-        rows.append([f"{arguments['cell']} (ours)", *(metrics[k] for k in shown)])
-        page.table(["method", *(NAMES[k] for k in shown)], rows, ours=len(rows) - 1)
-        page.text(found.get("backtest", ""))
+        measures = [k for k in NAMES if metrics.get(k) is not None]
+        rows = [[b["name"], *(_cell(b, k) for k in measures)] for b in found["baselines"]]
+        rows.append([f"{arguments['cell']} (ours)", *(_cell(metrics, k) for k in measures)])
+        page.table(["method", *(NAMES[k] for k in measures)], rows, ours=len(rows) - 1)
+        page.text(*(part for part in (found.get("backtest", ""), WORDS) if part))
+        verdict(page, metrics.get("mase"), found["baselines"], "mase", lower=True)
+    elif found.get("backtest"):
+        page.section("Beside other methods").text(found["backtest"])
     if found.get("held_out"):
         page.section("Where it fails")
         page.text("Forecasts of the past, the worst first; the model that made them had seen nothing after the line.")
@@ -69,8 +80,9 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     next_steps(
         page,
         [
-            f"recurra forecast {found['folder']} newer.csv --out forecast.csv",
-            f"recurra evaluate {found['folder']} newer.csv",
+            f"recurra forecast {quoted(found['folder'])} --out forecast.csv",
+            f"recurra forecast {quoted(found['folder'])} newer.csv --plot forecast.png",
+            f"recurra evaluate {quoted(found['folder'])} newer.csv",
         ],
         f"from recurra import Forecaster\n\nmodel = Forecaster.load({found['folder']!r})\n"
         "forecast = model.predict(table)  # a table with the history",
@@ -88,15 +100,37 @@ def _at(series: Mapping[str, Any], key: str, start: int) -> list[Any]:
     return list(range(start, start + len(series[key])))
 
 
+def _rounded(value: float) -> str:
+    """Three digits, and no powers of ten where none are needed."""
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else shown(float(value))
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str | float | None:
+    value = row.get(key)
+    return percent(value, 0) if key == "coverage" else value if value is None else float(f"{value:.4g}")
+
+
+def _short_dates(axis: Any, times: Any) -> None:
+    """Dates of which each part stands only where it changes."""
+    if not times:
+        return
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator()
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if v is None else float(v) for v in values]
 
 
 def _draw_series(figure: Any, series: Mapping[str, Any]) -> None:
     axis = figure.subplots()
-    axis.plot(_at(series, "values", 0), _numbers(series["values"]), color="#333", lw=0.8)
+    places = None if series.get("values_times") else series.get("places")
+    axis.plot(places or _at(series, "values", 0), _numbers(series["values"]), color="#333", lw=0.8)
     axis.grid(alpha=0.25)
-    axis.set_title(plain(series["name"]), loc="left", fontsize=10)
+    _short_dates(axis, series.get("values_times"))
 
 
 def _draw_forecast(figure: Any, series: Mapping[str, Any]) -> None:
@@ -121,8 +155,8 @@ def _draw_forecast(figure: Any, series: Mapping[str, Any]) -> None:
         axis.plot(ahead, _numbers(values), color=OTHER, lw=1.0, alpha=0.8, label=plain(name))
     axis.axvline(times[-1] if times else 0, color="0.7", lw=0.8)
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=5)
-    axis.set_title(plain(series["name"]), loc="left", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=5)
+    _short_dates(axis, series.get("values_times"))
 
 
 def draw_forecast(figure: Any, forecast: Any, num: int = 4) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .page import Page
-from .parts import cost, curves, facts, next_steps
+from .parts import cost, curves, facts, next_steps, quoted, verdict
 
 PASSAGE = 200  # tokens of a passage in "where it fails"
 
@@ -73,12 +73,16 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     curves(page, record.get("history", []), "nats")
     if metrics and found.get("baselines"):
         page.section("Beside models that only count")
-        rows = [[b["name"], b["nats"], b["nats"] / math.log(2)] for b in found["baselines"]]
-        rows.append([f"{arguments['cell']} (ours)", metrics["nats"], metrics["nats"] / math.log(2)])
-        rows.sort(key=lambda row: -row[1])
+        both = [(b["nats"], b["name"]) for b in found["baselines"]]
+        both.append((metrics["nats"], f"{arguments['cell']} (ours)"))
+        rows = [[name, f"{nats:.3f}", f"{nats / math.log(2):.3f}"] for nats, name in sorted(both, reverse=True)]
         ours = next(i for i, row in enumerate(rows) if str(row[0]).endswith("(ours)"))
         page.table(["model", f"nats per {found['unit']}", f"bits per {found['unit']}"], rows, ours=ours)
-        page.text("All on the same held-out text, the end of the file, which no model was trained on.")
+        page.text(
+            "All on the same held-out text, the end of the file, which no model was trained on. "
+            f"Lower is better: it is how much each {found['unit']} surprises the model."
+        )
+        verdict(page, metrics["nats"], found["baselines"], "nats", lower=True)
     samples = record.get("samples", [])
     if samples:
         page.section("What it writes")
@@ -92,14 +96,14 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
         for passage in found["best"]:
             page.text(f"and the one that it knew best, {passage['nats']:.2f}:").code(passage["text"].strip("\n"))
         columns = ["token", "times", "mean nats", "share of the whole loss"]
-        rows = [[repr(c["token"]), c["count"], c["nats"], f"{c['share']:.1%}"] for c in found["costly"]]
+        rows = [[repr(c["token"]), c["count"], f"{c['nats']:.2f}", f"{c['share']:.1%}"] for c in found["costly"]]
         page.text("Which tokens cost the most:").table(columns, rows)
     cost(page, config, found)
     next_steps(
         page,
         [
-            f'recurra generate {found["folder"]} --prompt "The " --temperature 0.7',
-            f"recurra evaluate {found['folder']} other.txt",
+            f'recurra generate {quoted(found["folder"])} --prompt "The " --temperature 0.7',
+            f"recurra evaluate {quoted(found['folder'])} other.txt",
         ],
         f"from recurra import LanguageModel\n\nmodel = LanguageModel.load({found['folder']!r})\n"
         'print(model.generate("The ", length=200, temperature=0.7))',
@@ -110,8 +114,10 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
 def _draw_frequencies(figure: Any, frequent: Sequence[tuple[str, int]]) -> None:
     axis = figure.subplots()
     names = [
-        {" ": "space", "\n": "line", "\t": "tab", "$": r"\$"}.get(c, c if c.isprintable() else "?") for c, _ in frequent
+        {" ": "space", "\n": "new\nline", "\t": "tab", "$": r"\$"}.get(c, c if c.isprintable() else "?")
+        for c, _ in frequent
     ]
     axis.bar(range(len(names)), [n for _, n in frequent], color="#0b63a5")
     axis.set_xticks(range(len(names)), names)
     axis.set(ylabel="times")
+    axis.yaxis.set_major_formatter("{x:,.0f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Self
@@ -32,11 +33,16 @@ td.number, th.number { text-align: right; }
 tr.ours td { background: var(--good); font-weight: 600; }
 figure { margin: .5rem 0 1rem; }
 figure img { max-width: 100%; height: auto; }
+table.facts td:first-child { white-space: nowrap; color: var(--soft); }
 figcaption { color: var(--soft); font-size: .88rem; }
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: .4rem; padding: .7rem .9rem; overflow-x: auto;
       font: .88rem/1.5 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 @media print { body { background: none; } section { break-inside: avoid; } }
 """
+
+
+PIXELS = 95  # of the page for an inch of a picture, so that all pictures have letters of one size
+_NUMBER = re.compile(r"-?[\d,]*\.?\d+( ?%)?")
 
 
 class Page:
@@ -81,10 +87,10 @@ class Page:
         return self
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, ours: int | None = None) -> Self:
-        """A table; numbers stand right, with four digits.
+        """A table; numbers and percentages stand right, with four digits.
 
         Args:
-            columns: their titles.
+            columns: their titles; without any, the first column holds names.
             rows: cells, text or numbers; None stays empty.
             ours: the row to mark.
         """
@@ -98,11 +104,12 @@ class Page:
             return f"<{tag}{' class=number' if right[at] else ''}>{escape(value)}</{tag}>"
 
         head = "".join(cell("th", name, i) for i, name in enumerate(columns))
+        head, kind = (f"<tr>{head}</tr>", "") if any(columns) else ("", " class=facts")
         body = "".join(
-            f"<tr{' class=ours' if i == ours else ''}>{''.join(cell('td', _shown(c), k) for k, c in enumerate(row))}</tr>"
+            f"<tr{' class=ours' if i == ours else ''}>{''.join(cell('td', shown(c), k) for k, c in enumerate(row))}</tr>"
             for i, row in enumerate(rows)
         )
-        self.parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+        self.parts.append(f'<div class="wide"><table{kind}>{head}{body}</table></div>')
         return self
 
     def figure(self, draw: Callable[[Any], None], caption: str = "", *, size: tuple[float, float] = (9.0, 3.6)) -> Self:
@@ -116,7 +123,10 @@ class Page:
         data = base64.b64encode(drawing(draw, size)).decode()
         alt = escape(caption, quote=True)
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        self.parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">{below}</figure>')
+        width = round(PIXELS * size[0])
+        self.parts.append(
+            f'<figure><img width="{width}" alt="{alt}" src="data:image/png;base64,{data}">{below}</figure>'
+        )
         return self
 
     def html(self) -> str:
@@ -154,10 +164,13 @@ def drawing(draw: Callable[[Any], None], size: tuple[float, float] = (9.0, 3.6))
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(_NUMBER.fullmatch(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A cell of a table in words."""
     if value is None:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,31 @@ OURS, OTHER = "#0b63a5", "#b0572a"
 
 def facts(page: Page, rows: Sequence[Sequence[str]]) -> None:
     """What the data looks like and what was decided, in words: (name, value)."""
-    page.table(["", ""], rows)
+    last, cells = "", []
+    for name, value in rows:
+        cells.append(["" if name == last else name, value])
+        last = name
+    page.table(["", ""], cells)
+
+
+def percent(value: float | None, places: int = 1) -> str | None:
+    """A share in percent; None stays None."""
+    return None if value is None else f"{value:.{places}%}"
+
+
+def verdict(page: Page, ours: float | None, others: Sequence[Mapping[str, Any]], key: str, *, lower: bool) -> None:
+    """Say so where a simple method is better than the model."""
+    named = [(row[key], row["name"]) for row in others if row.get(key) is not None]
+    if ours is None or not named:
+        return
+    best, name = min(named) if lower else max(named)
+    if best < ours if lower else best > ours:
+        page.text(f"On these data '{name}' is better than this model: train it for longer (--budget), or take that.")
+
+
+def quoted(folder: str) -> str:
+    """A folder as a shell takes it."""
+    return shlex.quote(folder)
 
 
 def plain(text: str) -> str:
@@ -39,7 +64,10 @@ def curves(page: Page, history: Sequence[Mapping[str, Any]], unit: str) -> None:
         axis.grid(alpha=0.25)
         axis.legend(frameon=False)
 
-    page.figure(draw, "Loss while training. Dropout makes the training loss higher than the model's own.")
+    caption = "Loss while training; with dropout or noise, the training loss is higher than the model's own."
+    if not any(isinstance(row.get(valid or ""), int | float) for row in rows):
+        caption += " Nothing was held out to validate on while training."
+    page.figure(draw, caption)
 
 
 def cost(page: Page, config: Mapping[str, Any], found: Mapping[str, Any]) -> None:

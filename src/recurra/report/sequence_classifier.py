@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from .page import Page
-from .parts import OTHER, OURS, cost, curves, facts, next_steps, plain
+from .parts import OTHER, OURS, cost, curves, facts, next_steps, percent, plain, quoted, verdict
+
+LONGEST = 28  # letters of a name in a picture
 
 
 def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
@@ -46,56 +49,70 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     if found.get("baselines"):
         page.section("Beside other methods")
         keys = [k for k in shown if k in metrics and any(k in b for b in found["baselines"])]
-        rows: list[list[Any]] = [[b["name"], *(b.get(k) for k in keys)] for b in found["baselines"]]
-        rows.append([f"{arguments['cell']} (ours)", *(metrics[k] for k in keys)])
+        rows: list[list[Any]] = [[b["name"], *(_cell(b, k) for k in keys)] for b in found["baselines"]]
+        rows.append([f"{arguments['cell']} (ours)", *(_cell(metrics, k) for k in keys)])
         page.table(["method", *(shown[k][0] for k in keys)], rows, ours=len(rows) - 1)
         page.text(found.get("evaluated", ""))
+        key = "accuracy" if "accuracy" in metrics else "rmse"
+        verdict(page, metrics.get(key), found["baselines"], key, lower=key == "rmse")
     if found.get("confusion"):
         page.section("Which classes it mixes up")
         page.figure(
             lambda figure: _draw_confusion(figure, found["classes"], found["confusion"]),
             "Rows are true, columns predicted",
-            size=(6.0, 5.0),
+            size=_square([_short(c) for c in found["classes"]]),
         )
         columns = ["class", "precision", "recall", "F1", "held out"]
         page.table(
-            columns, [[p["class"], p["precision"], p["recall"], p["f1"], p["count"]] for p in found["per_class"]]
+            columns,
+            [
+                [p["class"], *(percent(p[k]) for k in ("precision", "recall", "f1")), p["count"]]
+                for p in found["per_class"]
+            ],
         )
     if found.get("reliability"):
         page.section("Can its probabilities be trusted?")
         page.figure(
             lambda figure: _draw_reliability(figure, found["reliability"]),
             "On the line, 80 % sure means right in 80 % of the cases",
-            size=(5.0, 4.0),
+            size=(4.5, 3.6),
         )
     if found.get("scatter"):
         page.section("Predicted and true")
         page.figure(
             lambda figure: _draw_scatter(figure, found["scatter"]),
             "On the line, the prediction is right",
-            size=(5.0, 4.0),
+            size=(4.5, 3.6),
         )
-    if found.get("worst"):
+    worst = found.get("worst") or found.get("unsure")
+    if worst:
         page.section("Where it fails")
-        page.text("The held-out sequences that it got most wrong:")
-        rows = [[w["name"], w["true"], w["predicted"], w.get("sure"), w.get("text")] for w in found["worst"]]
-        columns = ["which", "true", "predicted", "how sure", "text"]
+        if found.get("worst"):
+            page.text("The held-out sequences that it got most wrong:")
+        else:
+            page.text("It made no mistake on the held-out sequences. Of these it was the least sure:")
+        rows = [[w["name"], w["true"], w["predicted"], percent(w.get("sure")), w.get("text")] for w in worst]
+        columns = ["sequence", "true", "predicted", "how sure", "text"]
         keep = [i for i in range(5) if any(row[i] is not None for row in rows)]
         page.table([columns[i] for i in keep], [[row[i] for i in keep] for row in rows])
         drawn = [
-            {"label": f"{w['true']} taken for {w['predicted']}", "series": w["series"]}
-            for w in found["worst"]
+            {
+                "label": w["true"] if w["true"] == w["predicted"] else f"{w['true']} taken for {w['predicted']}",
+                "series": w["series"],
+            }
+            for w in worst
             if "series" in w
         ]
         if drawn:
-            page.figure(lambda figure: _draw_examples(figure, drawn), "", size=(9.0, 3.0))
+            page.figure(lambda figure: _draw_examples(figure, drawn), "The same, drawn", size=(9.0, 3.0))
     cost(page, config, found)
+    ending = quoted(PurePath(found["file"]).suffix) if PurePath(found["file"]).suffix else "-file"
     name = "SequenceRegressor" if "r2" in metrics else "SequenceClassifier"
     next_steps(
         page,
         [
-            f"recurra predict {found['folder']} new-file --out predictions.csv",
-            f"recurra evaluate {found['folder']} other-file",
+            f"recurra predict {quoted(found['folder'])} new{ending} --out predictions.csv",
+            f"recurra evaluate {quoted(found['folder'])} other{ending}",
         ],
         f"from recurra import {name}\n\nmodel = {name}.load({found['folder']!r})\n"
         "model.predict(sequences)  # a list of (T, D) arrays, or of texts",
@@ -103,9 +120,27 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     return page
 
 
+def _cell(row: Mapping[str, Any], key: str) -> str | float | None:
+    value = row.get(key)
+    return percent(value) if key in ("accuracy", "balanced_accuracy") else value
+
+
+def _short(name: Any) -> str:
+    """A name for a picture."""
+    text = str(name)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def _square(names: Sequence[str]) -> tuple[float, float]:
+    """The size of a picture with a row and a column for each name."""
+    side = min(8.0, 2.2 + 0.45 * len(names))
+    longest = 0.1 * max(map(len, names))
+    return side + longest, side + longest * (len(names) > 5 or max(map(len, names)) > 8)
+
+
 def _draw_counts(figure: Any, counts: Sequence[Sequence[Any]]) -> None:
     axis = figure.subplots()
-    names = [plain(str(name)) for name, _ in counts]
+    names = [plain(_short(name)) for name, _ in counts]
     axis.bar(range(len(names)), [n for _, n in counts], color=OURS)
     axis.set_xticks(range(len(names)), names, rotation=30 if len(names) > 8 else 0)
     axis.set(ylabel="sequences")
@@ -117,7 +152,7 @@ def _draw_examples(figure: Any, examples: Sequence[Mapping[str, Any]]) -> None:
     for axis, example in zip(axes.flat, examples):
         for channel in example["series"][:6]:
             axis.plot([float("nan") if v is None else v for v in channel], lw=1.0)
-        axis.set_title(plain(str(example["label"])), fontsize=9)
+        axis.set_title(plain(_short(example["label"])), fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in list(axes.flat)[len(examples) :]:
         axis.set_visible(False)
@@ -127,8 +162,8 @@ def _draw_confusion(figure: Any, classes: Sequence[str], confusion: Sequence[Seq
     axis = figure.subplots()
     shares = [[n / max(1, sum(row)) for n in row] for row in confusion]
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [plain(str(c)) for c in classes]
-    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 5 else 0)
+    names = [plain(_short(c)) for c in classes]
+    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 5 or max(map(len, names)) > 8 else 0)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel="predicted", ylabel="true")
     if len(names) <= 20:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...core.checks import sentence
 from .job import Job
 
@@ -88,7 +90,7 @@ class ForecasterJob(Job):
             "facts": base["facts"] + [["Decided", note] for note in model.notes_ if note not in self.series.notes],
             "horizon": model.horizon_,
             "speed": [["forecasts", f"{speed:,.1f} series per second"]],
-            "data": [self._drawn(i, c, POINTS) for i, c in self._chosen()],
+            "data": [self._whole(i, c) for i, c in self._chosen()],
             "forecasts": [self._ahead(forecast, i, c) for i, c in self._chosen()],
         }
         try:
@@ -101,7 +103,7 @@ class ForecasterJob(Job):
         found["interval"] = "" if math.isnan(test.interval) else f"{test.interval:.0%}"
         found["backtest"] = test.note
         found["by_step"] = [float(v) for v in test.by_step]
-        found["held_out"] = [_past(row, found["interval"]) for row in test.worst]
+        found["held_out"] = [self._past(row, found["interval"]) for row in test.worst]
         return found
 
     def result(self, found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -139,6 +141,42 @@ class ForecasterJob(Job):
             return targets[c]
         return names[i] if len(targets) == 1 else f"{names[i]} {targets[c]}"
 
+    def _whole(self, i: int, c: int) -> dict[str, Any]:
+        """All of a series; of a long one the lowest and the highest value of each stretch, in their order."""
+        length = len(self.series.values[i])
+        drawn = {**self._drawn(i, c, length), "length": length}
+        if length <= POINTS:
+            return drawn
+        values, places = self.series.values[i][:, c], []
+        for part in np.array_split(np.arange(length), POINTS // 2):
+            there = part[~np.isnan(values[part])]
+            places += sorted(
+                {int(there[values[there].argmin()]), int(there[values[there].argmax()])}
+                if len(there)
+                else {int(part[0])}
+            )
+        for key in ("values", "values_times"):
+            drawn[key] = drawn[key] and [drawn[key][k] for k in places]
+        drawn.setdefault("places", places)
+        return drawn
+
+    def _past(self, row: dict[str, Any], interval: str) -> dict[str, Any]:
+        """One of the worst forecasts of a backtest."""
+        history, times = row["history"], row["times"]
+        name = row["target"] if len(self.series) == 1 else f"{row['name']} {row['target']}"
+        known = None if times is None else [str(t) for t in times]
+        found = {
+            "name": f"{name}, sMAPE {row['smape']:.1f} %",
+            "values": _plain(history),
+            "values_times": known and known[: len(history)],
+            "point": _plain(row["point"]),
+            "point_times": known and known[len(history) :],
+            "actual": _plain(row["actual"]),
+        }
+        if row["low"] is not None:
+            found.update(low=_plain(row["low"]), high=_plain(row["high"]), interval=f"{interval} interval")
+        return found
+
     def _drawn(self, i: int, c: int, points: int) -> dict[str, Any]:
         values = self.series.values[i][-points:, c]
         times = None
@@ -155,23 +193,6 @@ class ForecasterJob(Job):
             low, high, part = forecast.interval
             drawn.update(low=_plain(low[i, :, c]), high=_plain(high[i, :, c]), interval=f"{part:.0%} interval")
         return drawn
-
-
-def _past(row: dict[str, Any], interval: str) -> dict[str, Any]:
-    """One of the worst forecasts of a backtest."""
-    history, times = row["history"], row["times"]
-    known = None if times is None else [str(t) for t in times]
-    found = {
-        "name": f"{row['name']} {row['target']}, sMAPE {row['smape']:.1f} %",
-        "values": _plain(history),
-        "values_times": known and known[: len(history)],
-        "point": _plain(row["point"]),
-        "point_times": known and known[len(history) :],
-        "actual": _plain(row["actual"]),
-    }
-    if row["low"] is not None:
-        found.update(low=_plain(row["low"]), high=_plain(row["high"]), interval=f"{interval} interval")
-    return found
 
 
 def _plain(values: Any) -> list[float | None]:

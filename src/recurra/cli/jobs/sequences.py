@@ -174,7 +174,8 @@ class SequenceClassifierJob(SequenceJob):
         found["evaluated"] = f"On {len(held):,} held-out sequences that were not trained on."
         found["classes"], found["confusion"] = model.classes_.tolist(), report["confusion"]
         found["per_class"] = [{**row, "count": row["support"]} for row in report["per_class"]]
-        found["reliability"] = _reliability(model.predict_proba(held), truth, model.classes_.tolist())
+        probabilities = model.predict_proba(held)
+        found["reliability"] = _reliability(probabilities, truth, model.classes_.tolist())
         found["worst"] = [
             {
                 "name": str(self.held[row["index"]]),
@@ -185,6 +186,18 @@ class SequenceClassifierJob(SequenceJob):
             }
             for row in report["worst"][:WORST]
         ]
+        if not found["worst"]:
+            sure = probabilities.max(1)
+            found["unsure"] = [
+                {
+                    "name": str(self.held[i]),
+                    "true": truth[i],
+                    "predicted": truth[i],
+                    "sure": float(sure[i]),
+                    **self.shown(held[i]),
+                }
+                for i in sure.argsort()[: WORST // 2].tolist()
+            ]
         return found
 
     def baselines(self, X: list[Any], y: list[Any], held: list[Any], truth: list[Any]) -> list[dict[str, Any]]:
