@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recurra.core import members
 from recurra.core.rule import LearningRule
@@ -87,6 +89,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"precision": "float8"}, "precision must be one of "),
     ({"optimizer": "Newton"}, "optimizer must be one of "),
     ({"lr": "high"}, "lr must be a number above 0, got 'high'."),
+    (
+        {"hidden_size": np.int64(8)},
+        "hidden_size must be a plain value: a number, a text, or a list or dict of them, got ",
+    ),
+    ({"lr": torch.tensor(0.1)}, "lr must be a plain value"),
     ({"seed": 0.5}, "seed must be a whole number of at least 0, got 0.5."),
 ]
 
@@ -97,3 +104,45 @@ def test_what_is_impossible_is_one_sentence(kind: str, options: dict[str, Any], 
     with pytest.raises((ValueError, TypeError), match=re.escape(message)) as caught:
         FITS[kind](**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (SequenceClassifier(bidirectional="yes"), "bidirectional must be None, True or False, got 'yes'."),  # type: ignore[arg-type]
+        (SequenceClassifier(differences=1), "differences must be None, True or False, got 1."),  # type: ignore[arg-type]
+        (SequenceClassifier(lowercase=None), "lowercase must be True or False, got None."),  # type: ignore[arg-type]
+        (SequenceClassifier(calibrate="yes"), "calibrate must be True or False, got 'yes'."),  # type: ignore[arg-type]
+        (
+            SequenceClassifier(convolutions=None),
+            "convolutions must be a text such as '32x8/2 64x5', or 'none', got None.",
+        ),  # type: ignore[arg-type]
+        (SequenceClassifier(validation_part="half"), "validation_part must be between 0 and 1, got 'half'."),  # type: ignore[arg-type]
+        (SequenceClassifier(jitter="much"), "jitter must be a number from 0 to 10, got 'much'."),  # type: ignore[arg-type]
+        (Forecaster(linear="no"), "linear must be True or False, got 'no'."),  # type: ignore[arg-type]
+        (Forecaster(quantiles=np.array([0.1, 0.9])), "quantiles must be a plain value"),  # type: ignore[arg-type]
+        (LanguageModel(variational=2), "variational must be True or False, got 2."),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_one_kind_of_estimator(model: Any, message: str) -> None:
+    data = {SequenceClassifier: (X, Y), Forecaster: (X[:, 0],), LanguageModel: ("to be or not",)}
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        model.fit(*data[type(model)])
+
+
+def test_searches_over_arrays_of_numbers() -> None:
+    from sklearn.model_selection import GridSearchCV
+
+    grid = {"hidden_size": np.arange(2, 4), "lr": np.logspace(-3, -2, 2, dtype=np.float32)}
+    found = GridSearchCV(SequenceClassifier(num_updates=1, num_models=1), grid, cv=2, error_score="raise").fit(X, Y)
+    assert type(found.best_estimator_.hidden_size) is int
+
+
+@pytest.mark.parametrize("labels", [[0, 1], ["no", "yes"], [False, True], [0.5, 1.5]])
+def test_weights_of_classes_survive_the_folder(labels: list[Any], tmp_path: Path) -> None:
+    model = SequenceClassifier(**SMALL, num_models=1, class_weight={labels[0]: 2.0, labels[1]: 1.0})
+    y = [labels[i] for i in Y]
+    model.fit(X, y).save(tmp_path)
+    again = SequenceClassifier.load(tmp_path)
+    assert again.get_params() == model.get_params()
+    np.testing.assert_array_equal(again.fit(X, y).predict_proba(X), model.predict_proba(X))

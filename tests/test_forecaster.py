@@ -372,6 +372,39 @@ def test_a_backtest_takes_covariates_beside_arrays() -> None:
         model.backtest(y, refit="never")
 
 
+def test_other_steps_in_time_are_refused() -> None:
+    model = Forecaster(**SMALL, calendar=()).fit(frame())
+    hours = frame().set_axis(frame().index[0] + np.arange(120) * np.timedelta64(1, "h"))
+    with pytest.raises(ValueError, match=r"data must be timestamps 1 day apart as in the training, got 1 hour\."):
+        model.predict(hours)
+    assert model.predict(frame().iloc[[3, 4, 7, 8, 9]]).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 0}, "start must be at least 1, got 0"),
+        ({"start": 2.5}, "start must be a whole number, got 2.5"),
+        ({"stride": 0}, "stride must be at least 1, got 0"),
+        ({"start": 500}, "data must be a series longer than the horizon"),
+    ],
+)
+def test_places_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        Forecaster(**SMALL).fit(wave()).evaluate(wave(), **options)
+
+
+def test_a_backtest_of_missing_values() -> None:
+    data = np.where(np.arange(120) % 4 == 1, np.nan, wave())
+    found = Forecaster(**SMALL).backtest(data, num_origins=2, baselines=("last value",))
+    assert np.isnan(found.by_step).sum() == 1
+    assert np.isfinite(found["Forecaster"]["mae"])
+    with pytest.raises(
+        ValueError, match="backtest: data must be values in the last 4 steps, to compare with, got only"
+    ):
+        Forecaster(**SMALL).backtest(np.where(np.arange(120) > 115, np.nan, wave()), num_origins=1)
+
+
 def test_a_baseline_that_fails_is_said() -> None:
     model = Forecaster(**SMALL)
     data = {"short": wave(12), "constant": np.ones(40), "long": wave(60)}

@@ -28,6 +28,7 @@ from recurra.core import (
     engine,
     tree,
 )
+from recurra.core.checks import check_flag
 from recurra.engines import Auto, Checkpointed, Loop, Vendor
 from recurra.layers import Recurrent, recurrent
 from recurra.wrappers import Stack
@@ -118,6 +119,12 @@ CASES = [
         lambda: Stack(ElmanCell(3, 4), ElmanCell(4, 4), dropout="half"),  # type: ignore[arg-type]
         TypeError,
         "Stack: dropout must be a probability in [0, 1), got 'half'.",
+    ),
+    Case(
+        "flag",
+        lambda: check_flag("Forecaster", linear="no"),
+        TypeError,
+        "Forecaster: linear must be True or False, got 'no'.",
     ),
     Case(
         "unknown option",

@@ -43,6 +43,13 @@ def check_probability(where: str, **values: float) -> None:
             raise ValueError(sentence(where, name, "a probability in [0, 1)", value))
 
 
+def check_flag(where: str, optional: bool = False, **values: Any) -> None:
+    """Raise unless every value is True or False (or None, where that is allowed)."""
+    for name, value in values.items():
+        if not isinstance(value, bool) and not (optional and value is None):
+            raise TypeError(sentence(where, name, "None, True or False" if optional else "True or False", repr(value)))
+
+
 def check_choice(where: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     if value not in choices:

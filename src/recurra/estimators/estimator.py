@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,8 +73,8 @@ class Estimator:
                 hint = f"Did you mean {near[0]}?" if near else ""
                 want = "one of the constructor's arguments"
                 raise ValueError(sentence(type(self).__name__, "set_params", want, repr(name), hint))
-        for name, value in params.items():
-            setattr(self, name, value)
+        for name, value in params.items():  # a search over np.arange(...) sets scalars of numpy
+            setattr(self, name, value.item() if isinstance(value, np.generic) else value)
         return self
 
     def __repr__(self) -> str:
@@ -101,7 +102,18 @@ class Estimator:
 
     def _check_arguments(self) -> None:
         """Raise unless the constructor's arguments are in range; `fit` and `load` call it."""
+        self._check_plain()
         TrainSettings.of(self).check(type(self).__name__)
+
+    def _check_plain(self) -> None:
+        """Raise unless all arguments can be written into a file."""
+        for name, value in self.get_params().items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError):
+                got = f"{type(value).__module__}.{type(value).__qualname__} {str(value)[:40]!r}"
+                want, hint = "a plain value: a number, a text, or a list or dict of them", "Arrays have tolist()."
+                raise TypeError(sentence(type(self).__name__, name, want, got, hint)) from None
 
     def _fitted(self) -> dict[str, Any]:
         """What was found in the data, as JSON values: a vocabulary, classes, a scaler."""

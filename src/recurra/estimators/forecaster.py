@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.cell import Cell
-from ..core.checks import check_choice, check_positive, check_probability, sentence
+from ..core.checks import check_choice, check_flag, check_positive, check_probability, sentence
 from ..core.engine import Engine
 from ..core.rule import LearningRule
 from ..core.spec import Leaf
@@ -363,8 +363,8 @@ class Forecaster(Estimator):
         Args:
             data: series that hold what is to be forecast.
             known, past: covariates beside arrays.
-            start: the first step that is forecast; forecasts then begin at every ``stride``-th step from there on. None:
-                one forecast per series, of its last H steps.
+            start: the first step that is forecast, from 1; forecasts then begin at every ``stride``-th step from there on.
+                None: one forecast per series, of its last H steps.
             stride: steps between the beginnings of forecasts.
 
         Returns:
@@ -372,6 +372,7 @@ class Forecaster(Estimator):
             ``seasonal_naive``: the same of that forecast.
         """
         found = self._read_again(data, known, past)[0]
+        check_positive(WHERE, stride=stride, **({} if start is None else {"start": start}))
         if start is None:
             chosen = [(i, n - self.horizon_) for i, n in enumerate(found.lengths) if n > self.horizon_]
         else:
@@ -435,6 +436,7 @@ class Forecaster(Estimator):
             if getattr(self, name) is not None:
                 check_positive(WHERE, **{name: getattr(self, name)})
         check_probability(WHERE, dropout=self.dropout)
+        check_flag(WHERE, linear=self.linear, calibrate=self.calibrate)
         check_choice(WHERE, "loss", self.loss, ("mae", "mse", "huber"))
         check_choice(WHERE, "horizons", self.horizons, ("direct", "recursive"))
         check_choice(WHERE, "variables", self.variables, ("separate", "joint"))
@@ -680,6 +682,11 @@ class Forecaster(Estimator):
                 raise ValueError(sentence(WHERE, what, f"{len(mine)} covariates as in the training", len(theirs)))
         if form in ("set", "frame", "wide") and found.targets != setup.targets:
             raise ValueError(sentence(WHERE, "the targets", ", ".join(setup.targets), ", ".join(found.targets)))
+        step = setup.time_step
+        if step is not None and found.step is not None and not 0.6 < found.step.seconds / step.seconds < 1.6:
+            hint = "A model of days, say, knows nothing of hours."
+            want = f"timestamps {step} apart as in the training"
+            raise ValueError(sentence(WHERE, "data", want, str(found.step), hint))
         if setup.calendar and found.step != setup.time_step:
             want = f"timestamps {setup.time_step} apart as in the training"
             raise ValueError(sentence(WHERE, "data", want, "none" if found.step is None else str(found.step)))

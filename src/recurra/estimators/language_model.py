@@ -19,7 +19,7 @@ from ..cells.affine import AffineCell
 from ..cells.dropout import DropoutCell
 from ..cells.embedding import EmbeddingCell
 from ..core.cell import Cell
-from ..core.checks import check_choice, check_positive, check_probability, sentence
+from ..core.checks import check_choice, check_flag, check_positive, check_probability, sentence
 from ..core.draws import seeded
 from ..core.engine import Engine
 from ..core.loss import CrossEntropy
@@ -512,6 +512,7 @@ class LanguageModel(Estimator):
         if not isinstance(self.sample_length, int) or self.sample_length < 0:
             raise ValueError(sentence(WHERE, "sample_length", "a whole number of at least 0", repr(self.sample_length)))
         check_choice(WHERE, "tokens", self.tokens, tuple(KINDS))
+        check_flag(WHERE, variational=self.variational)
         self._engine()
         self._rule()
 

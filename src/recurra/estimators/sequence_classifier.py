@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.checks import check_probability, sentence
+from ..core.checks import check_flag, check_probability, sentence
 from ..core.loss import CrossEntropy, Loss, SequenceLoss
 from .classification_report import classification_report, expected_calibration_error, temperature
 from .sequence_estimator import Numbers, SequenceEstimator, Steps
@@ -321,6 +322,9 @@ class SequenceClassifier(SequenceEstimator):
         self.classes_ = np.array(fitted["classes"], dtype=kinds[fitted["classes_kind"]])
         if self.classes_.ndim != 1 or len(np.unique(self.classes_)) != len(fitted["classes"]) or len(self.classes_) < 2:
             raise ValueError("its classes are no list of different values")
+        if isinstance(self.class_weight, dict):  # JSON has made texts of the classes
+            known = {next(iter(json.loads(json.dumps({c: 0})))): c for c in self.classes_.tolist()}
+            self.class_weight = {known.get(c, c): weight for c, weight in self.class_weight.items()}
         self.temperature_ = float(fitted["temperature"])
         if not 0 < self.temperature_ < math.inf:
             raise ValueError("its temperature is no positive number")
@@ -329,6 +333,7 @@ class SequenceClassifier(SequenceEstimator):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_probability(type(self).__name__, label_smoothing=self.label_smoothing)
+        check_flag(type(self).__name__, calibrate=self.calibrate)
 
     def __sklearn_tags__(self) -> Any:
         """See `Estimator`."""

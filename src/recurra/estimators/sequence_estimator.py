@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import check_choice, check_positive, check_probability, sentence
+from ..core.checks import check_choice, check_flag, check_positive, check_probability, sentence
 from ..core.engine import Engine
 from ..core.loss import Loss, SequenceLoss
 from ..core.rule import LearningRule
@@ -443,7 +443,10 @@ class SequenceEstimator(Estimator):
 
     def _check_arguments(self) -> None:
         where = type(self).__name__
+        self._check_plain()
         self._settings().check(where)
+        check_flag(where, lowercase=self.lowercase)
+        check_flag(where, optional=True, bidirectional=self.bidirectional, differences=self.differences)
         check_positive(where, num_layers=self.num_layers, min_count=self.min_count)
         for name in ("hidden_size", "frames", "embedding_size", "num_models", "batch_size"):
             if getattr(self, name) is not None:
@@ -453,11 +456,11 @@ class SequenceEstimator(Estimator):
         for name in ("word_dropout", "dropout", "input_dropout", "cropping"):
             if getattr(self, name) is not None:
                 check_probability(where, **{name: getattr(self, name)})
-        if not 0 < self.validation_part < 1:
-            raise ValueError(sentence(where, "validation_part", "between 0 and 1", self.validation_part))
+        if not isinstance(self.validation_part, float) or not 0 < self.validation_part < 1:
+            raise ValueError(sentence(where, "validation_part", "between 0 and 1", repr(self.validation_part)))
         for name in ("jitter", "scaling", "warping"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < 10:
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < 10):
                 raise ValueError(sentence(where, name, "a number from 0 to 10", repr(value)))
         check_choice(where, "pooling", self.pooling, ("auto", *POOLINGS))
         check_choice(where, "scale", self.scale, SCALES)

@@ -45,6 +45,8 @@ def read_convolutions(where: str, text: str) -> tuple[Convolution, ...]:
         >>> read_convolutions("Doc", "none")
         ()
     """
+    if not isinstance(text, str):
+        raise TypeError(sentence(where, "convolutions", "a text such as '32x8/2 64x5', or 'none'", repr(text)))
     if text.strip().lower() in ("", "none"):
         return ()
     layers = []

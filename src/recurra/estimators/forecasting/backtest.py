@@ -137,6 +137,12 @@ def backtest(
             for i, e in zip(which, ends)
         ]
     )
+    if not np.isfinite(actual).any():
+        want = f"values in the last {horizon} steps, to compare with"
+        raise ValueError(sentence(WHERE, "data", want, "only missing ones"))
+    errors = np.abs(actual - points)
+    counts = np.isfinite(errors).sum((0, 2))
+    by_step = np.where(counts > 0, np.nansum(errors, (0, 2)) / np.maximum(counts, 1), np.nan)
     rows = [_row(type(model).__name__, actual, points, quantiles, levels, scales, seconds)]
     failed = []
     for name in baselines:
@@ -165,7 +171,7 @@ def backtest(
     note += "".join(failed)
     return Backtest(
         rows,
-        np.nanmean(np.abs(actual - points), axis=(0, 2)),
+        by_step,
         len(which),
         levels[-1] - levels[0] if len(levels) > 1 else float("nan"),
         _worst(series, which, ends, actual, points, quantiles, num_worst),
