@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Cell, Chunk, CrossEntropy
+from ..core import Cell, Chunk, CrossEntropy, Engine
 from ..datasets.folder import data_folder
 from ..datasets.mnist import Digits, read_mnist
 from ..layers import Recurrent
@@ -51,11 +51,12 @@ class LastStep(nn.Module):
     Args:
         cell: output (B, F).
         num_classes: answers.
+        engine: runs the cell; `Auto` unless given.
     """
 
-    def __init__(self, cell: Cell, num_classes: int = 10) -> None:
+    def __init__(self, cell: Cell, num_classes: int = 10, *, engine: Engine | None = None) -> None:
         super().__init__()
-        self.recurrent = Recurrent(cell)
+        self.recurrent = Recurrent(cell, engine)
         self.linear = nn.Linear(cell.output_size, num_classes)
 
     def forward(self, xs: Tensor, *, lengths: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..cells import ElmanCell, EmbeddingCell, IndRNNCell, LayerNormCell, LSTMCell
 from ..core import Cell, Chunk, Claim, CrossEntropy, Experiment, Log, MeanSquaredError
 from ..datasets.folder import data_folder
-from ..engines import Auto
+from ..engines import Auto, Native
 from ..learning import TruncatedBPTT
 from ..tasks.adding import CHANCE, adding_problem
 from ..training import Progress, TokenStream, fit
@@ -83,9 +83,9 @@ class Li2018IndRNN(Experiment):
     digit_side: int = 14
     digit_layers: int = 4
     digit_size: int = 128
-    digit_epochs: int = 6
-    digit_batch_size: int = 64
-    digit_lr: float = 2e-3
+    digit_epochs: int = 11
+    digit_batch_size: int = 32
+    digit_lr: float = 4e-3
     text_layers: int = 6
     text_size: int = 256
     text_updates: int = 2000
@@ -128,7 +128,7 @@ class Li2018IndRNN(Experiment):
         torch.manual_seed(self.seed)
         first = IndRNNCell(2, size, max_steps=span, recurrent_init="zeros")
         second = IndRNNCell(size, size, max_steps=span, recurrent_init="long", input_init="normal:0.01")
-        net = LastStep(Stack(first, second), 1)
+        net = LastStep(Stack(first, second), 1, engine=Native())
         curve = self._learn(net, stages("adding"))
         plain = LastStep(Stack(ElmanCell(2, size), ElmanCell(size, size)), 1)
         plain_curve = self._learn(plain, stages("adding, tanh"))
@@ -144,7 +144,8 @@ class Li2018IndRNN(Experiment):
     def _read_digits(self, progress: Callable[[float], None]) -> dict[str, float]:
         data = digits(stand_in=self.stand_in)
         torch.manual_seed(self.seed)
-        net = LastStep(deep_indrnn(1, self.digit_size, self.digit_layers, self.digit_side**2, keep_last=True))
+        cell = deep_indrnn(1, self.digit_size, self.digit_layers, self.digit_side**2, input_scale=0.9, keep_last=True)
+        net = LastStep(cell, engine=Native())
         updates = max(1, self.digit_epochs * len(data.train_labels) // self.digit_batch_size)
         recipe = Recipe(self.digit_batch_size, updates, self.digit_lr)
         learn(
@@ -249,7 +250,14 @@ class Li2018IndRNN(Experiment):
 
 
 def deep_indrnn(
-    inputs: int, units: int, num_layers: int, span: int, *, gamma: float = 2.0, keep_last: bool = False
+    inputs: int,
+    units: int,
+    num_layers: int,
+    span: int,
+    *,
+    gamma: float = 2.0,
+    input_scale: float = 0.0,
+    keep_last: bool = False,
 ) -> Cell:
     """Layers of independently recurrent units, each but the first with layer norm before it and a shortcut around it.
 
@@ -259,12 +267,14 @@ def deep_indrnn(
         num_layers: L.
         span: T of the bound on the recurrent weights.
         gamma: largest growth of a gradient over the span; 1 for a stream whose state is never reset.
+        input_scale: a, the first layer's weights are drawn from U(-a, a); 0 for U(-1/sqrt(H), 1/sqrt(H)).
         keep_last: the units of the last layer begin near the bound, so that they remember the whole sequence.
 
     Returns:
         A cell with output (B, H), normalised.
     """
-    layers: list[Cell] = [IndRNNCell(inputs, units, max_steps=span, gamma=gamma)]
+    init = f"uniform:{input_scale}" if input_scale else "uniform"
+    layers: list[Cell] = [IndRNNCell(inputs, units, max_steps=span, gamma=gamma, input_init=init)]
     for i in range(1, num_layers):
         init = "long" if keep_last and i == num_layers - 1 else "span"
         layers.append(

@@ -1,0 +1,334 @@
+"""Any cell as machine code."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..core import tree
+from ..core.cell import Cell, FeedbackCell
+from ..core.checks import is_transformed
+from ..core.controls import Controls
+from ..core.engine import Engine
+from ..core.tree import Tree
+from .hoisted import Hoisted, run_structure
+from .loop import num_steps_of, scan
+
+
+@dataclass(frozen=True)
+class Native(Engine):
+    """Turns the cell's step into machine code, forward and backward, with the time loop inside.
+
+    The step is traced once; what depends on the input alone is computed by torch for all steps at once, the rest becomes
+    a loop in machine code (LLVM, no compiler needed; kept on disk). Every new plan is compared once with eager autograd
+    before it is trusted. What has no native form runs on `Hoisted`, and the reason is said once.
+    """
+
+    def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
+        """See `Engine.run`."""
+        done = run_structure(self, cell, xs, state, controls)
+        if done is not None:
+            return done
+        job = _job(cell, xs, state, controls)
+        if isinstance(job, str):
+            return Hoisted().run(cell, xs, state, controls)
+        return job.run(cell, xs, state, controls)
+
+
+class _Stepper(nn.Module):
+    """A cell's step with forcing, as a module whose call is one step."""
+
+    def __init__(self, cell: Cell, forced: bool, masked: bool) -> None:
+        super().__init__()
+        self.cell, self.forced, self.masked = cell, forced, masked
+
+    def forward(self, x: Tree, state: Tree, extra: Sequence[Tensor], like: Tree) -> tuple[Tree, Tree]:
+        """The step, then what is forced."""
+        y, new = self.cell.step(x, state)
+        if self.forced:
+            assert isinstance(self.cell, FeedbackCell)
+            mask = extra[-1] if self.masked else None
+            values = tree.unflatten(like, extra[:-1] if self.masked else extra)
+            new = self.cell.force(new, values, mask)
+        return y, new
+
+
+_PLANS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _job(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> Any:
+    """The compiled step, or the reason why there is none."""
+    leaves = [*tree.leaves((xs, state)), *tree.leaves(controls.forced), *cell.parameters()]
+    if any(is_transformed(leaf) for leaf in leaves):
+        return "inside torch.func or torch.compile"
+    if any(leaf.device.type != "cpu" for leaf in leaves):
+        return "not on the CPU"
+    if torch.is_autocast_enabled("cpu"):
+        return "under autocast"
+    if int(tree.leaves(xs)[0].shape[1]) == 0 or num_steps_of(xs) == 0:
+        return "no rows"
+    key = (
+        cell.training,
+        repr(cell),
+        tuple((p.shape, p.dtype) for p in cell.parameters()),
+        tuple((leaf.shape[2:], leaf.dtype) for leaf in tree.leaves(xs)),
+        tuple((leaf.shape[1:], leaf.dtype) for leaf in tree.leaves(state)),
+        controls.lengths is not None,
+        controls.reset is not None,
+        controls.forced is not None,
+        controls.force_mask is not None,
+        torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves),
+    )
+    known = _PLANS.setdefault(cell, {})
+    if key not in known:
+        known[key] = _made(cell, xs, state, controls, backward=key[-1])
+    return known[key]
+
+
+_SAID: set[str] = set()
+
+
+def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bool) -> Any:
+    try:
+        from ..native.autodiff import Unsupported
+        from ..native.plan import Plan, Variant
+    except ImportError as error:
+        return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
+    job = _Job(cell, xs, state, controls)
+    try:
+        variant = Variant(controls.lengths is not None, controls.reset is not None, backward)
+        job.plan = Plan(
+            job.step, job.parameters(cell), job.inputs(tree.at(xs, 0), controls, 0), tree.leaves(state), variant
+        )
+    except Unsupported as error:
+        name = type(cell).__name__
+        return _said(name + str(error), f"Native: {name} runs on Hoisted instead, since {error}.")
+    except ImportError as error:
+        return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
+    wrong = job.check(cell, xs, state, controls, backward=backward)
+    if wrong is not None:
+        name = type(cell).__name__
+        return _said(name, f"Native: {name} runs on Hoisted instead, since its plan gave other numbers ({wrong}).")
+    return job
+
+
+def _said(what: str, sentence: str) -> str:
+    if what not in _SAID:
+        _SAID.add(what)
+        warnings.warn(sentence, RuntimeWarning, stacklevel=6)
+    return sentence
+
+
+def _moved(leaf: Tensor, generator: torch.Generator) -> Tensor:
+    """Not all zero, so that every term counts."""
+    if not leaf.is_floating_point():
+        return leaf
+    return leaf + 0.1 * torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype)
+
+
+def _form(_: Any) -> int:
+    """A leaf of a tree that shows a structure and holds nothing."""
+    return 0
+
+
+class _Job:
+    """One cell's step and its plan, without a reference to the cell."""
+
+    def __init__(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> None:
+        self.cell = weakref.ref(cell)
+        self.names = [n for n, _ in cell.named_parameters()] + [n for n, _ in cell.named_buffers()]
+        self.x_like, self.state_like = tree.map(_form, xs), tree.map(_form, state)
+        self.forced_like = tree.map(_form, controls.forced)
+        self.forced, self.masked = controls.forced is not None, controls.force_mask is not None
+        self.num_inputs = len(tree.leaves(self.x_like))
+        self.plan: Any = None
+        self.y_like: Tree = None
+
+    def step(self, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor]) -> Any:
+        """One step on flat lists."""
+        cell = self.cell()
+        assert cell is not None
+        stepper = _Stepper(cell, self.forced, self.masked)
+        named = {f"cell.{n}": p for n, p in zip(self.names, parameters)}
+        x = tree.unflatten(self.x_like, xs[: self.num_inputs])
+        state = tree.unflatten(self.state_like, states)
+        y, new = functional_call(stepper, named, (x, state, xs[self.num_inputs :], self.forced_like))
+        self.y_like = tree.map(_form, y)
+        return tree.leaves(y), tree.leaves(new)
+
+    def parameters(self, cell: Cell) -> list[Tensor]:
+        """Parameters and buffers in order."""
+        return [*(p for _, p in cell.named_parameters()), *(b for _, b in cell.named_buffers())]
+
+    def inputs(self, x: Tree, controls: Controls, at: int | None) -> list[Tensor]:
+        """Leaves of x, then what is forced: of one step, or of all (None)."""
+        found = list(tree.leaves(x))
+        if controls.forced is not None:
+            found += [leaf if at is None else leaf[at] for leaf in tree.leaves(controls.forced)]
+            if controls.force_mask is not None:
+                found.append(controls.force_mask if at is None else controls.force_mask[at])
+        return found
+
+    def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
+        """All steps."""
+        num_steps, rows = tree.leaves(xs)[0].shape[:2]
+        plan = self.plan
+        flat = [leaf.reshape(num_steps * rows, *leaf.shape[2:]) for leaf in self.inputs(xs, controls, None)]
+        imports = plan.traced.before(self.parameters(cell), flat)
+        states = tree.leaves(state)
+        starts: list[Tensor] = []
+        if controls.reset is not None:
+            fresh = tree.leaves(cell.initial_state(rows))
+            starts = [fresh[i] for i in plan.starts]
+        alive = controls.alive(num_steps)
+        given = _Given(plan, alive, controls.reset, num_steps, rows, len(imports), len(states))
+        out = _Function.apply(given, *imports, *states, *starts)
+        num = len(plan.outputs)
+        # what never changes comes back as it is, with its own derivative
+        last = [old if fixed else new for old, new, fixed in zip(states, out[num:], plan.constant)]
+        return tree.unflatten(self.y_like, out[:num]), tree.unflatten(self.state_like, last)
+
+    def check(self, cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bool) -> str | None:
+        """Compare a few steps of a few rows with eager autograd; what differs."""
+        few = min(3, num_steps_of(xs)), min(3, int(tree.leaves(xs)[0].shape[1]))
+        generator = torch.Generator().manual_seed(0)
+
+        def cut(leaf: Tensor, time: bool) -> Tensor:
+            part = leaf.detach()[: few[0], : few[1]] if time else leaf.detach()[: few[1]]
+            return part.clone().requires_grad_() if part.is_floating_point() and backward else part.clone()
+
+        inside = Controls(
+            None if controls.lengths is None else torch.arange(few[1]) % (few[0] + 1),
+            None if controls.reset is None else torch.rand(few, generator=generator) < 0.4,
+            tree.map(lambda leaf: cut(leaf, True), controls.forced),
+            None if controls.force_mask is None else controls.force_mask[: few[0], : few[1]],
+        )
+        results = []
+        parameters = [p for p in cell.parameters() if p.requires_grad]
+        for native in (True, False):
+            sequence = tree.map(lambda leaf: cut(leaf, True), xs)
+            start = tree.map(lambda leaf: cut(leaf, False), state)
+            noise = torch.Generator().manual_seed(1)
+            moved = tree.map(partial(_moved, generator=noise), start)
+            with torch.enable_grad() if backward else torch.no_grad():
+                if native:
+                    ys, last = self.run(cell, sequence, moved, inside)
+                else:
+                    ys, last = scan(cell, cell.step, sequence, moved, inside)
+                values = [v for v in tree.leaves((ys, last)) if v.is_floating_point()]
+                if inside.lengths is not None:
+                    keep = inside.alive(few[0])
+                    assert keep is not None
+                    values = [
+                        torch.where(keep.view(*keep.shape, *[1] * (v.ndim - 2)), v, 0) if v.shape[:2] == few else v
+                        for v in values
+                    ]
+                found = [v.detach() for v in values]
+                wanted = [p for p in [*parameters, *tree.leaves((sequence, start))] if p.requires_grad]
+                total = sum((v * torch.rand(v.shape, generator=noise, dtype=v.dtype)).sum() for v in values)
+                if backward and isinstance(total, Tensor) and total.requires_grad:
+                    grads = torch.autograd.grad(total, wanted, allow_unused=True)
+                    found += [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, grads)]
+            results.append(found)
+        tolerance = 2e-3 if cell.dtype == torch.float32 else 1e-7
+        for ours, theirs in zip(*results):
+            scale = theirs[theirs.isfinite()].abs().max().item() if theirs.isfinite().any() else 1.0
+            if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(scale, 1e-3), equal_nan=True):
+                off = (ours - theirs).abs().max().item()
+                return f"off by {off:.1e} where the largest is {scale:.1e}"
+        return None
+
+
+class _Given(NamedTuple):
+    """What a call brings besides tensors with derivatives."""
+
+    plan: Any
+    alive: Tensor | None
+    reset: Tensor | None
+    num_steps: int
+    rows: int
+    num_imports: int
+    num_states: int
+
+    def split(self, tensors: Sequence[Any]) -> tuple[list[Any], list[Any], dict[int, Any]]:
+        """Imports, states, starts."""
+        middle = self.num_imports + self.num_states
+        starts = dict(zip(self.plan.starts, tensors[middle:]))
+        return list(tensors[: self.num_imports]), list(tensors[self.num_imports : middle]), starts
+
+    def by_torch(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The same numbers step by step in torch, for second derivatives."""
+        imports, states, starts = self.split(tensors)
+        traced = self.plan.traced
+        sequences = [
+            t.reshape(self.num_steps, self.rows, *t.shape[1:]) if i.per_step else t
+            for i, t in zip(traced.imports, imports)
+        ]
+        outputs = []
+        for t in range(self.num_steps):
+            now = [s[t] if i.per_step else s for i, s in zip(traced.imports, sequences)]
+            alive = None if self.alive is None else self.alive[t]
+            if self.reset is not None:
+                mask = self.reset[t] if alive is None else self.reset[t] & alive
+                states = [tree.where(mask, starts[j], s) if j in starts else s for j, s in enumerate(states)]
+            ys, new = traced.step(now, states, self.rows)
+            states = new if alive is None else [tree.where(alive, n, s) for n, s in zip(new, states)]
+            outputs.append(ys)
+        return [*(torch.stack(column) for column in zip(*outputs)), *states]
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: _Given, *tensors: Tensor) -> Any:
+        plan = given.plan
+        imports, states, starts = given.split([t.detach().contiguous() for t in tensors])
+        alive = None if given.alive is None else given.alive.contiguous()
+        reset = None if given.reset is None else given.reset.contiguous()
+        ys, last, held = plan.forward(imports, states, starts, alive, reset, given.num_steps, given.rows)
+        last = [s.clone() if fixed else s for s, fixed in zip(last, plan.constant)]
+        if plan.variant.backward:
+            ctx.given, ctx.held, ctx.imports = given, held, imports
+            # outputs are saved too: a change in place of what the backward part reads is then noticed
+            ctx.save_for_backward(*tensors, *ys, *last)
+            ctx.set_materialize_grads(False)
+        outputs = (*ys, *last)
+        ctx.mark_non_differentiable(*(o for o in outputs if not o.is_floating_point()))
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        given, plan = ctx.given, ctx.given.plan
+        tensors = ctx.saved_tensors[: -len(gradients)]
+        needs = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return (None, *_by_torch(given, tensors, needs, gradients))
+        num = len(plan.outputs)
+        by_import, by_state, by_start = plan.backward(
+            ctx.held, ctx.imports, gradients[:num], gradients[num:], given.num_steps, given.rows
+        )
+        found: list[Tensor | None] = [by_import.get(i) for i in range(given.num_imports)]
+        found += [by_state.get(i) for i in range(given.num_states)]
+        found += [by_start.get(i) for i in plan.starts]
+        return (None, *(g.reshape(t.shape) if n and g is not None else None for g, t, n in zip(found, tensors, needs)))
+
+
+def _by_torch(
+    given: _Given, tensors: Sequence[Tensor], needs: Sequence[bool], gradients: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Derivatives that can be differentiated again."""
+    values = given.by_torch(tensors)
+    pairs = [(v, g) for v, g in zip(values, gradients) if g is not None and v.requires_grad]
+    wanted = [t for t, n in zip(tensors, needs) if n]
+    if not pairs or not wanted:
+        return [None] * len(tensors)
+    outputs, seeds = zip(*pairs)
+    found = iter(torch.autograd.grad(outputs, wanted, seeds, create_graph=True, allow_unused=True))
+    return [next(found) if n else None for n in needs]

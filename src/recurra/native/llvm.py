@@ -1,0 +1,694 @@
+"""Stages as LLVM's intermediate language: text that becomes machine code at run time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
+from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero, whole
+
+CHUNK = 48
+"""Rows that one thread carries through a step together."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides the form of the code.
+
+    Args:
+        lanes: elements of a vector register.
+        tile_rows, tile_vectors: of a product's register tile.
+    """
+
+    lanes: int
+    tile_rows: int
+    tile_vectors: int
+
+    @property
+    def panel(self) -> int:
+        """Columns of a packed weight that are computed together."""
+        return self.lanes * self.tile_vectors
+
+
+def hexadecimal(value: float, bits: int) -> str:
+    """A constant as LLVM wants it: the double's bits; a float's value must be exact in it."""
+    if bits == 32:
+        value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) < 3.4028235677973366e38 else value
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+class Writer:
+    """Writes one module.
+
+    Args:
+        bits: 32 or 64, of a float.
+        machine: registers.
+    """
+
+    def __init__(self, bits: int, machine: Machine) -> None:
+        self.bits, self.machine = bits, machine
+        self.real = "float" if bits == 32 else "double"
+        self.suffix = "f" if bits == 32 else ""
+        self.lines: list[str] = []
+        self.functions: dict[str, str] = {}
+        self.declared: set[str] = set()
+        self.metadata: list[str] = []
+        self.count = 0
+        self.label = "entry"
+        self.group: str | None = None
+
+    # --- text ---
+
+    def name(self) -> str:
+        """A new register."""
+        self.count += 1
+        return f"%v{self.count}"
+
+    def put(self, text: str) -> None:
+        """Write one line."""
+        self.lines.append("  " + text)
+
+    def let(self, text: str) -> str:
+        """Write one instruction; its result."""
+        name = self.name()
+        self.put(f"{name} = {text}")
+        return name
+
+    def block(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+        self.label = label
+
+    def note(self, text: str) -> str:
+        """A line of metadata; its name."""
+        self.metadata.append(text)
+        return f"!{len(self.metadata) - 1}"
+
+    def type_of(self, dtype: str) -> str:
+        """In a register."""
+        return {FLOAT: self.real, INTEGER: "i64", BOOLEAN: "i1"}[dtype]
+
+    def stored(self, dtype: str) -> str:
+        """In memory."""
+        return "i8" if dtype == BOOLEAN else self.type_of(dtype)
+
+    def add(self, a: str, b: str | int) -> str:
+        """Sum of two indices."""
+        if b in (0, "0"):
+            return a
+        if a == "0":
+            return str(b)
+        return self.let(f"add nsw i64 {a}, {b}")
+
+    def times(self, a: str, b: str | int) -> str:
+        """Product of two indices."""
+        if b in (1, "1"):
+            return a
+        if b in (0, "0") or a == "0":
+            return "0"
+        if a == "1":
+            return str(b)
+        return self.let(f"mul nsw i64 {a}, {b}")
+
+    @contextmanager
+    def loop(self, start: str, stop: str, *, step: int | str = 1, parallel: bool = False, down: bool = False):  # type: ignore[no-untyped-def]
+        """``for i in range(start, stop, step)``, at least once; or downward from stop - 1 to start."""
+        self.count += 1
+        tag = self.count
+        before, head, last, after = self.label, f"head{tag}", f"latch{tag}", f"after{tag}"
+        first = start
+        if down:
+            first = self.let(f"sub nsw i64 {stop}, 1")
+        self.put(f"br label %{head}")
+        self.block(head)
+        i, following = f"%i{tag}", f"%n{tag}"
+        self.put(f"{i} = phi i64 [ {first}, %{before} ], [ {following}, %{last} ]")
+        outer = self.group
+        if parallel:
+            self.group = self.note("distinct !{}")
+        yield i
+        self.put(f"br label %{last}")
+        self.block(last)
+        if down:
+            self.put(f"{following} = sub nsw i64 {i}, 1")
+            self.put(f"%c{tag} = icmp sge i64 {following}, {start}")
+        else:
+            self.put(f"{following} = add nsw i64 {i}, {step}")
+            self.put(f"%c{tag} = icmp slt i64 {following}, {stop}")
+        hint = ""
+        if parallel:
+            accesses = self.note(f'!{{!"llvm.loop.parallel_accesses", {self.group}}}')
+            number = len(self.metadata)
+            self.metadata.append(f"distinct !{{!{number}, {accesses}}}")
+            hint = f", !llvm.loop !{number}"
+            self.group = outer
+        self.put(f"br i1 %c{tag}, label %{head}, label %{after}{hint}")
+        self.block(after)
+
+    def load(self, pointer: str, index: str, dtype: str) -> str:
+        """An element of an array."""
+        kind = self.stored(dtype)
+        at = self.let(f"getelementptr inbounds {kind}, ptr {pointer}, i64 {index}")
+        group = f", !llvm.access.group {self.group}" if self.group else ""
+        value = self.let(f"load {kind}, ptr {at}{group}")
+        return self.let(f"icmp ne i8 {value}, 0") if dtype == BOOLEAN else value
+
+    def store(self, value: str, pointer: str, index: str, dtype: str) -> None:
+        """Write an element of an array."""
+        kind = self.stored(dtype)
+        if dtype == BOOLEAN:
+            value = self.let(f"zext i1 {value} to i8")
+        at = self.let(f"getelementptr inbounds {kind}, ptr {pointer}, i64 {index}")
+        group = f", !llvm.access.group {self.group}" if self.group else ""
+        self.put(f"store {kind} {value}, ptr {at}{group}")
+
+    def constant(self, text: str, dtype: str) -> str:
+        """A number as LLVM writes it."""
+        if dtype == FLOAT:
+            return hexadecimal(float(text), self.bits)
+        return ("true" if text == "True" else "false") if dtype == BOOLEAN else str(int(text))
+
+    # --- elementary operations ---
+
+    def call(self, function: str, *args: str) -> str:
+        """A function of real numbers."""
+        kinds = ", ".join(f"{self.real} {a}" for a in args)
+        return self.let(f"call {self.real} @{function}({kinds})")
+
+    def library(self, function: str, *args: str) -> str:
+        """A function of the C library."""
+        name = function + self.suffix
+        self.declared.add(f"declare {self.real} @{name}({', '.join([self.real] * len(args))}) nounwind memory(none)")
+        return self.call(name, *args)
+
+    def intrinsic(self, function: str, *args: str) -> str:
+        """One of LLVM's own functions of real numbers."""
+        name = f"llvm.{function}.f{self.bits}"
+        self.declared.add(f"declare {self.real} @{name}({', '.join([self.real] * len(args))})")
+        return self.call(name, *args)
+
+    def operate(self, node: Node, a: list[str]) -> str:
+        """One elementwise operation."""
+        op, kind = node.op, node.args[0].dtype if node.args else node.dtype
+        if op == "const":
+            return self.constant(node.attr[0], node.dtype)
+        if op in ("stop", "copy"):
+            return a[0]
+        if op == "where":
+            return self.let(f"select i1 {a[0]}, {self.type_of(node.dtype)} {a[1]}, {self.type_of(node.dtype)} {a[2]}")
+        if op in ("and", "or"):
+            return self.let(f"{op} i1 {a[0]}, {a[1]}")
+        if op == "not":
+            return self.let(f"xor i1 {a[0]}, true")
+        if op == "cast":
+            return self._cast(a[0], kind, node.dtype)
+        if op in ("eq", "ne", "lt", "le", "gt", "ge"):
+            if kind == FLOAT:
+                prefix = "u" if op == "ne" else "o"
+                return self.let(f"fcmp {prefix}{op} {self.real} {a[0]}, {a[1]}")
+            code = op if op in ("eq", "ne") else ("u" if kind == BOOLEAN else "s") + op
+            return self.let(f"icmp {code} {self.type_of(kind)} {a[0]}, {a[1]}")
+        return self._float(op, a) if kind == FLOAT else self._integer(op, a, kind)
+
+    def _cast(self, a: str, old: str, new: str) -> str:
+        if old == new:
+            return a
+        if new == BOOLEAN:
+            zero = "0.0" if old == FLOAT else "0"
+            return self.let(f"fcmp une {self.real} {a}, {zero}" if old == FLOAT else f"icmp ne i64 {a}, {zero}")
+        if new == FLOAT:
+            return self.let(f"uitofp i1 {a} to {self.real}" if old == BOOLEAN else f"sitofp i64 {a} to {self.real}")
+        return self.let(f"zext i1 {a} to i64" if old == BOOLEAN else f"fptosi {self.real} {a} to i64")
+
+    def _integer(self, op: str, a: list[str], kind: str) -> str:
+        t = self.type_of(kind)
+        if op in ("add", "sub", "mul"):
+            return self.let(f"{op} {t} {a[0]}, {a[1]}")
+        if op == "neg":
+            return self.let(f"sub {t} 0, {a[0]}")
+        if op in ("max", "min", "abs"):
+            other = self.let(f"sub {t} 0, {a[0]}") if op == "abs" else a[1]
+            first = self.let(f"icmp s{'lt' if op == 'min' else 'gt'} {t} {a[0]}, {other}")
+            return self.let(f"select i1 {first}, {t} {a[0]}, {t} {other}")
+        if op in ("remainder", "floordiv"):  # rounded down, as in Python; a divisor of zero gives zero
+            zero = self.let(f"icmp eq {t} {a[1]}, 0")
+            by = self.let(f"select i1 {zero}, {t} 1, {t} {a[1]}")
+            rest = self.let(f"srem {t} {a[0]}, {by}")
+            mixed = self.let(f"xor {t} {rest}, {by}")
+            negative = self.let(f"icmp slt {t} {mixed}, 0")
+            some = self.let(f"icmp ne {t} {rest}, 0")
+            wrong = self.let(f"and i1 {negative}, {some}")
+            if op == "remainder":
+                more = self.let(f"add {t} {rest}, {by}")
+                return self.let(f"select i1 {wrong}, {t} {more}, {t} {rest}")
+            whole_part = self.let(f"sdiv {t} {a[0]}, {by}")
+            less = self.let(f"sub {t} {whole_part}, 1")
+            return self.let(f"select i1 {wrong}, {t} {less}, {t} {whole_part}")
+        if op == "sign":
+            up, down = self.let(f"icmp sgt {t} {a[0]}, 0"), self.let(f"icmp slt {t} {a[0]}, 0")
+            return self.let(f"sub i64 {self.let(f'zext i1 {up} to i64')}, {self.let(f'zext i1 {down} to i64')}")
+        raise AssertionError(op)
+
+    def _float(self, op: str, a: list[str]) -> str:
+        r = self.real
+        if op in ("add", "sub", "mul", "div"):
+            return self.let(f"f{op} contract {r} {', '.join(a)}")
+        if op == "neg":
+            return self.let(f"fneg {r} {a[0]}")
+        if op in ("max", "min"):  # NaN if one of both is
+            first = self.let(f"fcmp {'ogt' if op == 'max' else 'olt'} {r} {a[0]}, {a[1]}")
+            best = self.let(f"select i1 {first}, {r} {a[0]}, {r} {a[1]}")
+            bad = self.let(f"fcmp uno {r} {a[0]}, {a[0]}")
+            return self.let(f"select i1 {bad}, {r} {a[0]}, {r} {best}")
+        if op == "abs":
+            return self.intrinsic("fabs", a[0])
+        if op in ("sqrt", "floor", "ceil", "trunc"):
+            return self.intrinsic(op, a[0])
+        if op == "round":
+            return self.intrinsic("roundeven", a[0])
+        if op == "sign":
+            up, down = self.let(f"fcmp ogt {r} {a[0]}, 0.0"), self.let(f"fcmp olt {r} {a[0]}, 0.0")
+            return self.let(f"fsub {r} {self.let(f'uitofp i1 {up} to {r}')}, {self.let(f'uitofp i1 {down} to {r}')}")
+        if op == "remainder":
+            down = self.intrinsic("floor", self.let(f"fdiv {r} {a[0]}, {a[1]}"))
+            return self.let(f"fsub {r} {a[0]}, {self.let(f'fmul {r} {down}, {a[1]}')}")
+        if op == "floordiv":
+            return self.intrinsic("floor", self.let(f"fdiv {r} {a[0]}, {a[1]}"))
+        if op in ("exp", "tanh", "sigmoid"):
+            self._need(op)
+            return self.call(f"recurra_{op}", a[0])
+        return self.library(op, *a)
+
+    def _need(self, function: str) -> None:
+        if function == "sigmoid":
+            self._need("exp")
+        if function == "tanh" and self.bits == 64:
+            self._need("exp")
+        name = f"recurra_{function}"
+        if name not in self.functions:
+            self.functions[name] = ""
+            inner = Writer(self.bits, self.machine)
+            inner.functions, inner.declared = self.functions, self.declared
+            result = {"exp": _exp, "tanh": _tanh, "sigmoid": _sigmoid}[function](inner)
+            body = "\n".join(inner.lines)
+            self.functions[name] = (
+                f"define internal {self.real} @{name}({self.real} %x) alwaysinline nounwind {{\nentry:\n{body}\n"
+                f"  ret {self.real} {result}\n}}"
+            )
+
+    # --- stages ---
+
+    def address(self, slot: Slot, t: str, row: str) -> str:
+        """Pointer to the row of a slot at a step."""
+        base = self.pointers[slot.buffer]
+        if slot.mode == "fixed":
+            return base
+        index = row
+        if slot.mode in ("time", "parity"):
+            step = self.add(t, slot.shift)
+            if slot.mode == "parity":
+                step = self.let(f"and i64 {step}, 1")
+            index = self.add(self.times(step, "%B"), row)
+        return self.let(
+            f"getelementptr inbounds {self.stored(slot.dtype)}, ptr {base}, i64 {self.times(index, slot.size)}"
+        )
+
+    def program(self, name: str, program: Program, num_buffers: int, *, down: bool) -> None:
+        """A function ``void name(i64* data)``: data holds number of threads, T, B, then pointers."""
+        self.lines, self.label = [], "entry"
+        self.declared.add("declare i32 @omp_get_thread_num()")
+        header = f"define void @{name}(ptr noalias %data) #0 {{\nentry:"
+        values = []
+        for i in range(3 + num_buffers + len(program.weights)):
+            at = self.let(f"getelementptr inbounds i64, ptr %data, i64 {i}")
+            values.append(self.let(f"load {'i64' if i < 3 else 'ptr'}, ptr {at}"))
+        threads, steps, batch = values[:3]
+        self.pointers = values[3 : 3 + num_buffers]
+        self.weights = values[3 + num_buffers :]
+        self.put(f"%B = add i64 {batch}, 0")
+        tid = self.let(f"sext i32 {self.let('call i32 @omp_get_thread_num()')} to i64")
+        begin = self.let(f"sdiv i64 {self.let(f'mul i64 {tid}, {batch}')}, {threads}")
+        after = self.let(f"add i64 {tid}, 1")
+        end = self.let(f"sdiv i64 {self.let(f'mul i64 {after}, {batch}')}, {threads}")
+        some_rows = self.let(f"icmp slt i64 {begin}, {end}")
+        some_steps = self.let(f"icmp sgt i64 {steps}, 0")
+        self.put(f"br i1 {self.let(f'and i1 {some_rows}, {some_steps}')}, label %work, label %done")
+        self.block("work")
+        with self.loop(begin, end, step=CHUNK) as first:
+            beyond = self.let(f"add i64 {first}, {CHUNK}")
+            less = self.let(f"icmp slt i64 {beyond}, {end}")
+            last = self.let(f"select i1 {less}, i64 {beyond}, i64 {end}")
+            with self.loop("0", steps, down=down) as t:
+                for stage in program.stages:
+                    self.stage(stage, program, t, first, last)
+        self.put("br label %done")
+        self.block("done")
+        self.put("ret void")
+        self.functions[name] = header + "\n" + "\n".join(self.lines) + "\n}"
+
+    def stage(self, stage: Loop | Reduce | Product | Zero, program: Program, t: str, first: str, last: str) -> None:
+        """One stage for the rows from first to last."""
+        if isinstance(stage, Product):
+            self._product(stage, t, first, last)
+            return
+        with self.loop(first, last) as row:
+            if isinstance(stage, Zero):
+                at = self.address(stage.slot, t, row)
+                with self.loop("0", str(stage.slot.size), parallel=True) as i:
+                    zero = self.constant("False" if stage.slot.dtype == BOOLEAN else "0", stage.slot.dtype)
+                    self.store(zero, at, i, stage.slot.dtype)
+            elif isinstance(stage, Loop):
+                self._loop(stage, program, t, row)
+            else:
+                self._reduce(stage, program, t, row)
+
+    def _loader(self, t: str, row: str, variables: Sequence[str]) -> Callable[[Node, Slot, Index], str]:
+        known: dict[Slot, str] = {}
+
+        def load(_: Node, slot: Slot, index: Index) -> str:
+            # addresses are computed again in the body; LLVM moves them out of the loop
+            if slot not in known:
+                known[slot] = self.address(slot, t, row)
+            return self.load(known[slot], self._index(index, variables), slot.dtype)
+
+        return load
+
+    def _index(self, index: Index, variables: Sequence[str]) -> str:
+        place = str(index[0])
+        for v, stride in zip(variables, index[1]):
+            place = self.add(self.times(v, stride), place)
+        return place
+
+    def _loop(self, stage: Loop, program: Program, t: str, row: str) -> None:
+        targets = {s.slot: self.address(s.slot, t, row) for s in stage.stores}
+        variables: list[str] = []
+
+        def nest(d: int) -> None:
+            if d < len(stage.shape):
+                with self.loop("0", str(stage.shape[d]), parallel=d == len(stage.shape) - 1) as v:
+                    variables.append(v)
+                    nest(d + 1)
+                return
+            evaluate = Evaluator(program.places, stage.shape, self._loader(t, row, variables), self.operate)
+            for store in stage.stores:
+                compute = evaluate.define if store.defines else evaluate
+                value = compute(store.value, whole(store.value.shape, stage.shape))
+                index = self._index((store.offset, store.strides), variables)
+                if store.add:
+                    old = self.load(targets[store.slot], index, store.slot.dtype)
+                    value = self.let(f"fadd {self.real} {old}, {value}")
+                self.store(value, targets[store.slot], index, store.slot.dtype)
+
+        nest(0)
+
+    def _reduce(self, stage: Reduce, program: Program, t: str, row: str) -> None:
+        shape, dims = stage.value.shape, stage.dims
+        kept = [d for d in range(len(shape)) if d not in dims]
+        strides = contiguous(shape)
+        target = self.address(stage.slot, t, row)
+        variables: dict[int, str] = {}
+        real = self.type_of(stage.value.dtype)
+        out_strides = contiguous([shape[d] for d in kept])
+
+        def value() -> str:
+            ordered = [variables[d] for d in range(len(shape))]
+            evaluate = Evaluator(program.places, shape, self._loader(t, row, ordered), self.operate)
+            return str(evaluate(stage.value, (0, strides)))
+
+        def inner(i: int, total: str) -> str:
+            """The reduction over the dimensions from the i-th on, beginning with a total."""
+            if i == len(dims):
+                new = value()
+                if stage.what == "sum":
+                    flags = "reassoc contract " if stage.value.dtype == FLOAT else ""
+                    code = "fadd" if stage.value.dtype == FLOAT else "add"
+                    return self.let(f"{code} {flags}{real} {total}, {new}")
+                return (
+                    self._float(stage.what, [new, total])
+                    if stage.value.dtype == FLOAT
+                    else self._integer(stage.what, [new, total], stage.value.dtype)
+                )
+            self.count += 1
+            tag = self.count
+            before = self.label
+            self.put(f"br label %rhead{tag}")
+            self.block(f"rhead{tag}")
+            self.put(f"%ri{tag} = phi i64 [ 0, %{before} ], [ %rn{tag}, %rlatch{tag} ]")
+            self.put(f"%ra{tag} = phi {real} [ {total}, %{before} ], [ %rs{tag}, %rlatch{tag} ]")
+            variables[dims[i]] = f"%ri{tag}"
+            result = inner(i + 1, f"%ra{tag}")
+            body = self.label
+            self.put(f"br label %rlatch{tag}")
+            self.block(f"rlatch{tag}")
+            self.put(f"%rs{tag} = phi {real} [ {result}, %{body} ]")
+            self.put(f"%rn{tag} = add nsw i64 %ri{tag}, 1")
+            self.put(f"%rc{tag} = icmp slt i64 %rn{tag}, {shape[dims[i]]}")
+            self.put(f"br i1 %rc{tag}, label %rhead{tag}, label %rafter{tag}")
+            self.block(f"rafter{tag}")
+            return f"%rs{tag}"
+
+        def outer(i: int) -> None:
+            if i < len(kept):
+                with self.loop("0", str(shape[kept[i]])) as v:
+                    variables[kept[i]] = v
+                    outer(i + 1)
+                return
+            if stage.value.dtype == FLOAT:
+                start = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}[stage.what]
+                zero = hexadecimal(start, self.bits)
+            else:
+                zero = {"sum": "0", "max": str(-(2**63)), "min": str(2**63 - 1)}[stage.what]
+            result = inner(0, zero)
+            place = self._index((0, out_strides), [variables[d] for d in kept])
+            self.store(result, target, place, stage.slot.dtype)
+
+        outer(0)
+
+    def _product(self, stage: Product, t: str, first: str, last: str) -> None:
+        source, target = self.address(stage.source, t, first), self.address(stage.slot, t, first)
+        source = self.let(f"getelementptr inbounds {self.real}, ptr {source}, i64 {stage.offset}")
+        rows = self.let(f"sub nsw i64 {last}, {first}")
+        name = self._product_function(stage.k, stage.n)
+        self.put(
+            f"call void @{name}(ptr {source}, i64 {stage.source.size}, ptr {self.weights[stage.weight]}, "
+            f"ptr {target}, i64 {stage.slot.size}, i64 {rows})"
+        )
+
+    def _product_function(self, k: int, n: int) -> str:
+        name = f"product_{k}_{n}"
+        if name in self.functions:
+            return name
+        self.functions[name] = ""
+        m = self.machine
+        panel = m.panel
+        out = Writer(self.bits, m)
+        out.functions, out.declared = self.functions, self.declared
+        out.put(f"%full = sdiv i64 %rows, {m.tile_rows}")
+        out.put(f"%most = mul i64 %full, {m.tile_rows}")
+        out.put("%rest = sub i64 %rows, %most")
+
+        def rows_of(column: str, weights: str, width: int) -> None:
+            """All rows of one panel."""
+            to = out.let(f"getelementptr inbounds {self.real}, ptr %c, i64 {column}")
+            out.count += 1
+            tag = out.count
+            any_full = out.let("icmp sgt i64 %full, 0")
+            out.put(f"br i1 {any_full}, label %tiles{tag}, label %tail{tag}")
+            out.block(f"tiles{tag}")
+            with out.loop("0", "%most", step=m.tile_rows) as r:
+                kernel(m.tile_rows, r, to, weights, width)
+            out.put(f"br label %tail{tag}")
+            out.block(f"tail{tag}")
+            cases = " ".join(f"i64 {i}, label %case{tag}_{i}" for i in range(1, m.tile_rows))
+            out.put(f"switch i64 %rest, label %over{tag} [ {cases} ]")
+            for i in range(1, m.tile_rows):
+                out.block(f"case{tag}_{i}")
+                kernel(i, "%most", to, weights, width)
+                out.put(f"br label %over{tag}")
+            out.block(f"over{tag}")
+
+        def kernel(num: int, row: str, to: str, weights: str, width: int) -> None:
+            a = out.let(f"getelementptr inbounds {self.real}, ptr %a, i64 {out.times(row, '%lda')}")
+            c = out.let(f"getelementptr inbounds {self.real}, ptr {to}, i64 {out.times(row, '%ldc')}")
+            function = self._kernel(num, k, width)
+            out.put(f"call void @{function}(ptr {a}, i64 %lda, ptr {weights}, ptr {c}, i64 %ldc)")
+
+        if n // panel:
+            with out.loop("0", str(n // panel)) as p:
+                weights = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {out.times(p, k * panel)}")
+                rows_of(out.times(p, panel), weights, panel)
+        if n % panel:
+            start = n // panel
+            weights = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {start * k * panel}")
+            rows_of(str(start * panel), weights, n % panel)
+        out.put("ret void")
+        self.functions[name] = (
+            f"define internal void @{name}(ptr noalias %a, i64 %lda, ptr noalias %w, ptr noalias %c, i64 %ldc, i64 %rows)"
+            " #0 {\nentry:\n" + "\n".join(out.lines) + "\n}"
+        )
+        return name
+
+    def _kernel(self, num: int, k: int, width: int) -> str:
+        """``c[r, 0:width] = a[r, 0:k] @ w[0:k, 0:width]`` for a few rows; w is packed with rows of a whole panel."""
+        name = f"tile_{num}_{k}_{width}"
+        if name in self.functions:
+            return name
+        self.functions[name] = ""
+        m, out = self.machine, Writer(self.bits, self.machine)
+        vectors = -(-width // m.lanes)
+        kind = f"<{m.lanes} x {self.real}>"
+        fma = f"llvm.fma.v{m.lanes}f{self.bits}"
+        self.declared.add(f"declare {kind} @{fma}({kind}, {kind}, {kind})")
+        sets = max(1, min(4, 8 // (num * vectors), k))
+        for r in range(num):
+            out.put(f"%a{r} = getelementptr inbounds {self.real}, ptr %a, i64 {out.times('%lda', r)}")
+
+        def step(at: str, totals: list[str]) -> list[str]:
+            columns = []
+            for v in range(vectors):
+                place = out.add(out.times(at, m.panel), v * m.lanes)
+                pointer = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {place}")
+                columns.append(out.let(f"load {kind}, ptr {pointer}, align {m.lanes * self.bits // 8}"))
+            new = []
+            for r in range(num):
+                pointer = out.let(f"getelementptr inbounds {self.real}, ptr %a{r}, i64 {at}")
+                one = out.let(f"load {self.real}, ptr {pointer}")
+                first = out.let(f"insertelement {kind} poison, {self.real} {one}, i64 0")
+                spread = out.let(f"shufflevector {kind} {first}, {kind} poison, <{m.lanes} x i32> zeroinitializer")
+                for v in range(vectors):
+                    total = totals[r * vectors + v]
+                    new.append(out.let(f"call {kind} @{fma}({kind} {spread}, {kind} {columns[v]}, {kind} {total})"))
+            return new
+
+        count = num * vectors
+        out.put("br label %head")
+        out.block("head")
+        out.put("%i = phi i64 [ 0, %entry ], [ %next, %head ]")
+        totals = []
+        for j in range(sets * count):
+            totals.append(f"%t{j}")
+            out.put(f"%t{j} = phi {kind} [ zeroinitializer, %entry ], [ %u{j}, %head ]")
+        for s in range(sets):
+            new = step(out.add("%i", s), totals[s * count : (s + 1) * count])
+            for j, value in enumerate(new):
+                out.put(f"%u{s * count + j} = fadd {kind} {value}, {_negative_zero(m.lanes, self.real)}")
+        out.put(f"%next = add nuw nsw i64 %i, {sets}")
+        out.put(f"%more = icmp sle i64 %next, {k - sets}")
+        out.put("br i1 %more, label %head, label %rest")
+        out.block("rest")
+        sums = []
+        for j in range(count):
+            total = f"%u{j}"
+            for s in range(1, sets):
+                total = out.let(f"fadd {kind} {total}, %u{s * count + j}")
+            sums.append(total)
+        for i in range(k // sets * sets, k):
+            sums = step(str(i), sums)
+        for r in range(num):
+            row = out.let(f"getelementptr inbounds {self.real}, ptr %c, i64 {out.times('%ldc', r)}")
+            for v in range(vectors):
+                left = min(m.lanes, width - v * m.lanes)
+                pointer = out.let(f"getelementptr inbounds {self.real}, ptr {row}, i64 {v * m.lanes}")
+                value = sums[r * vectors + v]
+                if left == m.lanes:
+                    out.put(f"store {kind} {value}, ptr {pointer}, align {self.bits // 8}")
+                else:
+                    masked = f"llvm.masked.store.v{m.lanes}f{self.bits}.p0"
+                    bits = f"<{m.lanes} x i1>"
+                    self.declared.add(f"declare void @{masked}({kind}, ptr, i32, {bits})")
+                    mask = ", ".join("i1 true" if i < left else "i1 false" for i in range(m.lanes))
+                    out.put(
+                        f"call void @{masked}({kind} {value}, ptr {pointer}, i32 {self.bits // 8}, {bits} <{mask}>)"
+                    )
+        out.put("ret void")
+        body = "\n".join(line for line in out.lines)
+        self.functions[name] = (
+            f"define internal void @{name}(ptr noalias %a, i64 %lda, ptr noalias %w, ptr noalias %c, i64 %ldc) noinline"
+            " #0 {\nentry:\n" + body + "\n}"
+        )
+        return name
+
+    def text(self, features: str, processor: str) -> str:
+        """The whole module."""
+        attributes = (
+            f'attributes #0 = {{ nounwind "target-cpu"="{processor}" "target-features"="{features}" '
+            f'"prefer-vector-width"="{self.machine.lanes * self.bits}" }}'
+        )
+        notes = [f"!{i} = {text}" for i, text in enumerate(self.metadata)]
+        return "\n".join([*sorted(self.declared), *self.functions.values(), attributes, *notes, ""])
+
+
+def _negative_zero(lanes: int, real: str) -> str:
+    return "<" + ", ".join(f"{real} -0.0" for _ in range(lanes)) + ">"
+
+
+def _exp(w: Writer) -> str:
+    """By 2^n e^r with |r| <= log(2) / 2 and a polynomial; NaN stays NaN."""
+    r, double = w.real, w.bits == 64
+    big = 6755399441055744.0 if double else 12582912.0  # 1.5 * 2^52, 1.5 * 2^23: adding it rounds to an integer
+
+    def c(value: float) -> str:
+        return hexadecimal(value, w.bits)
+
+    low, high = (-708.0, 709.7) if double else (-87.0, 88.7)
+    under, over = w.let(f"fcmp olt {r} %x, {c(low)}"), w.let(f"fcmp ogt {r} %x, {c(high)}")
+    x = w.let(f"select i1 {under}, {r} {c(low)}, {r} %x")
+    x = w.let(f"select i1 {over}, {r} {c(high)}, {r} {x}")
+    shifted = w.intrinsic("fma", x, c(1.4426950408889634), c(big))
+    n = w.let(f"fsub {r} {shifted}, {c(big)}")
+    parts = (-6.93147180369123816490e-01, -1.90821492927058770002e-10) if double else (-0.693359375, 2.12194440e-4)
+    rest = w.intrinsic("fma", n, c(parts[0]), x)
+    rest = w.intrinsic("fma", n, c(parts[1]), rest)
+    factorial, terms = 1.0, [1.0]
+    for i in range(1, 14 if double else 8):
+        factorial *= i
+        terms.append(1 / factorial)
+    total = c(terms[-1])
+    for term in reversed(terms[:-1]):
+        total = w.intrinsic("fma", total, rest, c(term))
+    kind, mantissa, bias = ("i64", 52, 1023) if double else ("i32", 23, 127)
+    bits = w.let(f"bitcast {r} {shifted} to {kind}")
+    raised = w.let(f"shl {kind} {bits}, {mantissa}")
+    # the low bits of the shifted number are n, so this is 2^n up to the bias; 2^(n - 1) * 2 keeps n = 128 in range
+    exponent = w.let(f"add {kind} {raised}, {(bias - 1) << mantissa}")
+    scale = w.let(f"bitcast {kind} {exponent} to {r}")
+    value = w.let(f"fmul {r} {w.let(f'fmul {r} {total}, {c(2.0)}')}, {scale}")
+    value = w.let(f"select i1 {under}, {r} {c(0.0)}, {r} {value}")
+    return w.let(f"select i1 {over}, {r} {c(float('inf'))}, {r} {value}")
+
+
+def _sigmoid(w: Writer) -> str:
+    r, one = w.real, hexadecimal(1.0, w.bits)
+    e = w.call("recurra_exp", w.let(f"fneg {r} %x"))
+    return w.let(f"fdiv {r} {one}, {w.let(f'fadd {r} {e}, {one}')}")
+
+
+def _tanh(w: Writer) -> str:
+    r = w.real
+
+    def c(value: float) -> str:
+        return hexadecimal(value, w.bits)
+
+    if w.bits == 64:
+        size = w.intrinsic("fabs", "%x")
+        e = w.call("recurra_exp", w.let(f"fmul {r} {size}, {c(-2.0)}"))
+        value = w.let(f"fdiv {r} {w.let(f'fsub {r} {c(1.0)}, {e}')}, {w.let(f'fadd {r} {c(1.0)}, {e}')}")
+        return w.intrinsic("copysign", value, "%x")
+    # a rational function on [-7.9, 7.9], from memory of Eigen's ptanh
+    limit = 7.90531110763549805
+    high, low = w.let(f"fcmp ogt {r} %x, {c(limit)}"), w.let(f"fcmp olt {r} %x, {c(-limit)}")
+    x = w.let(f"select i1 {high}, {r} {c(limit)}, {r} %x")
+    x = w.let(f"select i1 {low}, {r} {c(-limit)}, {r} {x}")
+    square = w.let(f"fmul {r} {x}, {x}")
+    above = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+             1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
+    below = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+    top, bottom = c(above[0]), c(below[0])
+    for a in above[1:]:
+        top = w.intrinsic("fma", top, square, c(a))
+    for b in below[1:]:
+        bottom = w.intrinsic("fma", bottom, square, c(b))
+    return w.let(f"fdiv {r} {w.let(f'fmul {r} {top}, {x}')}, {bottom}")

@@ -1,0 +1,377 @@
+"""From a graph to stages: what is kept where, and which loops compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, split_flat
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a value of one row and one step stands.
+
+    Args:
+        buffer: number of the array.
+        mode: "time" (T or T + 1, B, size), "parity" (2, B, size: even and odd steps), "row" (B, size), "fixed" (size).
+        size: elements of one row.
+        dtype: kind of the elements.
+        shift: steps after the present one, for "time" and "parity".
+    """
+
+    buffer: int
+    mode: str
+    size: int
+    dtype: str
+    shift: int = 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """In a loop: ``slot[offset + sum(v_i * strides_i)] = value`` or ``+= value``.
+
+    ``defines``: the value is computed here, elsewhere it is read from the slot.
+    """
+
+    value: Node
+    slot: Slot
+    offset: int
+    strides: tuple[int, ...]
+    add: bool = False
+    defines: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A nest of loops over one row; all stores in its body."""
+
+    shape: tuple[int, ...]
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """One row of ``slot`` is a reduction of ``value`` over dimensions."""
+
+    value: Node
+    what: str
+    dims: tuple[int, ...]
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Product:
+    """``slot = source @ weight``, the weight being packed array ``weight`` of shape (K, N)."""
+
+    source: Slot
+    offset: int
+    weight: int
+    k: int
+    n: int
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Zero:
+    """One row of ``slot`` is filled with zeros."""
+
+    slot: Slot
+
+
+Stage = Loop | Reduce | Product | Zero
+Index = tuple[int, tuple[int, ...]]
+
+
+@dataclass
+class Root:
+    """A value that has to be stored.
+
+    Args:
+        value: what.
+        slot: where.
+        add: add to what stands there.
+    """
+
+    value: Node
+    slot: Slot
+    add: bool = False
+
+
+@dataclass
+class Program:
+    """One step for one row, in order, and where values stand."""
+
+    stages: list[Stage]
+    places: dict[Node, Slot]
+    weights: list[Node]
+    scratch: list[Slot]
+
+
+class _Keep(Exception):
+    """A value has to be kept, since it cannot be computed at the place where it is asked for."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+
+@dataclass
+class Evaluator:
+    """Computes a node at one index of a loop, in terms of what is kept.
+
+    Args:
+        places: what is kept.
+        extents: of the loop's variables.
+        load: (node, slot, index) -> value.
+        apply: (node, values of its arguments) -> value.
+    """
+
+    places: Mapping[Node, Slot]
+    extents: tuple[int, ...]
+    load: Callable[[Node, Slot, Index], Any]
+    apply: Callable[[Node, list[Any]], Any]
+    known: dict[tuple[Node, Index], Any] = field(default_factory=dict)
+
+    def __call__(self, node: Node, index: Index) -> Any:
+        """The value."""
+        index = (index[0], tuple(s if n > 1 else 0 for s, n in zip(index[1], self.extents)))
+        key = (node, index)
+        if key not in self.known:
+            self.known[key] = self._compute(node, index)
+        return self.known[key]
+
+    def define(self, node: Node, index: Index) -> Any:
+        """The value, computed even if it is kept."""
+        index = (index[0], tuple(s if n > 1 else 0 for s, n in zip(index[1], self.extents)))
+        self.known[node, index] = value = self._compute(node, index, afresh=True)
+        return value
+
+    def _compute(self, node: Node, index: Index, *, afresh: bool = False) -> Any:
+        if node in self.places and not afresh:
+            return self.load(node, self.places[node], index)
+        if node.op == "const":
+            return self.apply(node, [])
+        if node.op == "view":
+            found = self._split(index, 0, node.shape, contiguous(node.shape))
+            if found is None:
+                raise _Keep(node)
+            offset, strides = node.attr
+            return self(node.args[0], _joined(found, strides, offset))
+        if node.op == "assemble":
+            for part, (offset, strides) in zip(node.args, node.attr):
+                found = self._split(index, offset, part.shape, strides)
+                if found is not None:
+                    return self(part, _joined(found, contiguous(part.shape), 0))
+            raise _Keep(node)
+        if node.op in ELEMENTWISE:
+            return self.apply(node, [self(a, index) for a in node.args])
+        raise AssertionError(f"{node.op} is not kept")
+
+    def _split(self, index: Index, start: int, shape: Sequence[int], strides: Sequence[int]) -> Any:
+        return split_flat(index[0] - start, list(zip(index[1], self.extents)), shape, strides)
+
+
+def _joined(found: tuple[list[int], list[list[int]]], strides: Sequence[int], offset: int) -> Index:
+    constants, factors = found
+    num = len(factors[0]) if factors else 0
+    return (
+        offset + sum(c * s for c, s in zip(constants, strides)),
+        tuple(sum(f[i] * s for f, s in zip(factors, strides)) for i in range(num)),
+    )
+
+
+def lower(roots: Sequence[Root], places: Mapping[Node, Slot], num_buffers: int) -> Program:
+    """Stages that compute the roots.
+
+    Args:
+        roots: what is to be stored.
+        places: where the leaves stand.
+        num_buffers: arrays in use; scratch arrays take the numbers after them.
+    """
+    kept: set[Node] = set()
+    while True:
+        try:
+            return _Lowering(roots, places, num_buffers, kept).run()
+        except _Keep as missing:
+            if missing.node in kept:
+                raise AssertionError("kept already") from None
+            kept.add(missing.node)
+
+
+class _Lowering:
+    def __init__(self, roots: Sequence[Root], leaves: Mapping[Node, Slot], num_buffers: int, kept: set[Node]) -> None:
+        self.roots, self.leaves, self.num_buffers, self.extra = roots, leaves, num_buffers, kept
+
+    def run(self) -> Program:
+        reached = _reachable([r.value for r in self.roots], self.leaves)
+        self.kept = {n for n in reached if n.op in ("product", "reduce")} | (self.extra & set(reached))
+        for node in reached:
+            if node.op == "product" and self._as_rows(node.args[0]) is None:
+                self.kept.add(node.args[0])
+        self.kept -= set(self.leaves)
+        places: dict[Node, Slot] = dict(self.leaves)
+        for root in self.roots:
+            if not root.add and root.value in self.kept and root.value not in places:
+                places[root.value] = root.slot
+        scratch: list[Slot] = []
+        for node in sorted(self.kept, key=lambda n: n.number):
+            if node not in places:
+                places[node] = Slot(self.num_buffers + len(scratch), "row", node.size, node.dtype)
+                scratch.append(places[node])
+        self.places = places
+        self.levels: dict[Node, int] = {}
+        weights: list[Node] = []
+        items: list[tuple[int, int, Any]] = []  # level, order within it, stage or (shape, store)
+        for node in sorted(self.kept, key=lambda n: n.number):
+            items += self._computed(node, places[node], weights)
+        for root in self.roots:
+            if root.add or root.value not in places or places[root.value] != root.slot:
+                items += self._stored(root)
+        stages = self._fused(items)
+        self._check_twice(stages)
+        return Program(stages, places, weights, scratch)
+
+    def _stored(self, root: Root) -> list[tuple[int, int, Any]]:
+        node = root.value
+        if node.op == "assemble" and node not in self.places and not root.add:
+            return self._parts(node, root.slot, self._level_of(node))
+        store = Store(node, root.slot, 0, contiguous(node.shape), root.add)
+        return [(self._level_of(node), 2, (node.shape, store))]
+
+    def _parts(self, node: Node, slot: Slot, level: int) -> list[tuple[int, int, Any]]:
+        found: list[tuple[int, int, Any]] = []
+        if sum(a.size for a in node.args) < node.size:
+            found.append((-1, 0, Zero(slot)))
+        for part, (offset, strides) in zip(node.args, node.attr):
+            found.append((level, 2, (part.shape, Store(part, slot, offset, strides))))
+        return found
+
+    def _as_rows(self, node: Node) -> tuple[Node, int] | None:
+        """A kept value and an offset, if the vector lies in it densely."""
+        if node in self.leaves or node in self.kept or node.op == "product":
+            return node, 0
+        if node.op == "view":
+            base, (offset, strides) = node.args[0], node.attr
+            dense = len(node.shape) == 1 and (strides[0] == 1 or node.shape[0] == 1)
+            if dense and (base in self.leaves or base in self.kept or base.op == "product"):
+                return base, offset
+        return None
+
+    def level(self, node: Node) -> int:
+        """The stage after which a kept value is there."""
+        if node in self.leaves:
+            return -1
+        if node not in self.levels:
+            self.levels[node] = max([self._level_of(a) for a in node.args], default=0)
+        return self.levels[node]
+
+    def _level_of(self, node: Node) -> int:
+        """The first stage in which an expression can be computed."""
+        return max([self.level(n) + 1 for n in self._kept_below(node)], default=0)
+
+    def _kept_below(self, node: Node) -> set[Node]:
+        found: set[Node] = set()
+        seen: set[Node] = set()
+        stack = [node]
+        while stack:
+            n = stack.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            if n in self.kept:
+                found.add(n)
+            elif n not in self.leaves:
+                stack.extend(n.args)
+        return found
+
+    def _computed(self, node: Node, slot: Slot, weights: list[Node]) -> list[tuple[int, int, Any]]:
+        level = self.level(node)
+        if node.op == "product":
+            source = self._as_rows(node.args[0])
+            assert source is not None
+            if node.args[1] not in weights:
+                weights.append(node.args[1])
+            k, n = node.args[1].shape
+            base, offset = source
+            return [(level, 1, Product(self.places[base], offset, weights.index(node.args[1]), k, n, slot))]
+        if node.op == "reduce":
+            return [(level, 0, Reduce(node.args[0], node.attr[0], node.attr[1], slot))]
+        if node.op == "assemble":
+            return self._parts(node, slot, level)
+        return [(level, 2, (node.shape, Store(node, slot, 0, contiguous(node.shape), defines=True)))]
+
+    def _fused(self, items: list[tuple[int, int, Any]]) -> list[Stage]:
+        stages: list[Stage] = []
+        loops: dict[tuple[int, tuple[int, ...]], list[Store]] = {}
+        order: list[tuple[int, int, int, Any]] = []
+        for i, (level, kind, what) in enumerate(items):
+            if kind < 2:
+                order.append((level, kind, i, what))
+                continue
+            shape, store = what
+            if 0 in shape:
+                continue
+            shape, store = _flattened(shape, store)
+            key = (level, shape)
+            if key not in loops:
+                loops[key] = []
+                order.append((level, 2, i, key))
+            loops[key].append(store)
+        for _, kind, _, what in sorted(order, key=lambda o: o[:3]):
+            if kind < 2:
+                stages.append(what)
+            else:
+                stages.append(Loop(what[1], tuple(loops[what])))
+        return stages
+
+    def _check_twice(self, stages: Sequence[Stage]) -> None:
+        """Every value can be computed where it is asked for, and nothing expensive is computed in two stages."""
+        where: dict[Node, int] = {}
+        for number, stage in enumerate(stages):
+            seen: set[Node] = set()
+
+            def apply(node: Node, _: list[Any], seen: set[Node] = seen) -> None:
+                if node.op in EXPENSIVE and node.batched:
+                    seen.add(node)
+
+            if isinstance(stage, Loop):
+                evaluate = Evaluator(self.places, stage.shape, lambda *_: None, apply)
+                for store in stage.stores:
+                    compute = evaluate.define if store.defines else evaluate
+                    compute(store.value, whole(store.value.shape, stage.shape))
+            elif isinstance(stage, Reduce):
+                evaluate = Evaluator(self.places, stage.value.shape, lambda *_: None, apply)
+                evaluate(stage.value, (0, contiguous(stage.value.shape)))
+            for node in seen:
+                if where.setdefault(node, number) != number:
+                    raise _Keep(node)
+
+
+def whole(shape: tuple[int, ...], loop: tuple[int, ...]) -> Index:
+    """The index that runs through a whole value in a loop over its shape (or over its flat elements)."""
+    return (0, contiguous(shape) if shape == loop else (1,))
+
+
+def _flattened(shape: tuple[int, ...], store: Store) -> tuple[tuple[int, ...], Store]:
+    """A one-dimensional loop where the dimensions of size one are all that stands against it."""
+    kept = [d for d, n in enumerate(shape) if n > 1]
+    if len(kept) == len(shape) and len(shape) >= 1:
+        return shape, store
+    if len(kept) > 1:
+        return shape, store
+    n, stride = (shape[kept[0]], store.strides[kept[0]]) if kept else (1, 0)
+    return (n,), replace(store, strides=(stride,))
+
+
+def _reachable(roots: Sequence[Node], leaves: Mapping[Node, Slot]) -> list[Node]:
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            if node not in leaves:
+                # a weight is packed outside, so it is no value of the step
+                stack.extend(node.args[:1] if node.op == "product" else node.args)
+    return sorted(seen, key=lambda n: n.number)

@@ -1,0 +1,438 @@
+"""A step as machine code, forward and backward, and how torch's arrays are handed to it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .autodiff import Unsupported, differentiate
+from .build import Code, build, machine, run, target_text
+from .graph import BOOLEAN, FLOAT, Graph, Node
+from .llvm import Writer
+from .lower import Program, Root, Slot, lower
+from .trace import Step, trace
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What decides the form of a plan, besides the step.
+
+    Args:
+        lengths: rows may end early.
+        reset: rows may start again.
+        learn: which imports and whether the state want derivatives; None for a plan without a backward part.
+    """
+
+    lengths: bool = False
+    reset: bool = False
+    backward: bool = False
+
+
+def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> list[Node]:
+    """The same expressions with leaves replaced."""
+    known = dict(new)
+
+    def walk(node: Node) -> Node:
+        if node not in known:
+            args = [walk(a) for a in node.args]
+            same = all(a is b for a, b in zip(args, node.args))
+            if same:
+                known[node] = node
+            elif node.op == "view":
+                offset, strides = node.attr
+                known[node] = graph.view(args[0], node.shape, offset, strides)
+            else:
+                known[node] = graph.make(node.op, args, node.shape, node.dtype, node.attr, node.batched)
+        return known[node]
+
+    return [walk(r) for r in roots]
+
+
+class _Buffers:
+    """Numbers the arrays of one program."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, int]] = []
+
+    def new(self, kind: str = "scratch", index: int = -1) -> int:
+        self.names.append((kind, index))
+        return len(self.names) - 1
+
+
+class Plan:
+    """A step, compiled for one variant.
+
+    Args:
+        step: see `recurra.native.trace.trace`.
+        parameters, xs, states: tensors of the right form.
+        variant: see `Variant`.
+    Raises:
+        Unsupported: something that has no native form.
+    """
+
+    def __init__(
+        self, step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], variant: Variant
+    ) -> None:
+        self.traced = trace(step, parameters, xs, states)
+        self.variant = variant
+        floats = [t.dtype for t in (*parameters, *xs, *states) if t.is_floating_point()]
+        if len(set(floats)) != 1:
+            raise Unsupported("float32 and float64 in one step have no native form")
+        self.dtype = floats[0]
+        self.bits = 32 if self.dtype == torch.float32 else 64
+        self._compose()
+        self._forward()
+        if variant.backward:
+            self._backward()
+        self._build()
+
+    # --- what is computed ---
+
+    def _compose(self) -> None:
+        """Resets before the step, lengths after it."""
+        traced, graph, e = self.traced, self.traced.graph, self.traced.graph.elementwise
+        outputs, states = list(traced.outputs), list(traced.states)
+        self.constant = [new is old for new, old in zip(states, traced.state_leaves)]
+        self.alive = graph.leaf("alive", 0, (), BOOLEAN, True)
+        self.restart = graph.leaf("reset", 0, (), BOOLEAN, True)
+        self.starts: dict[int, Node] = {}
+        before = list(traced.state_leaves)
+        if self.variant.reset:
+            mask = e("and", self.restart, self.alive) if self.variant.lengths else self.restart
+            for i, old in enumerate(traced.state_leaves):
+                if not self.constant[i]:
+                    self.starts[i] = graph.leaf("c", i, old.shape, old.dtype, True)
+                    before[i] = e("where", mask, self.starts[i], old)
+            both = substitute(graph, [*outputs, *states], dict(zip(traced.state_leaves, before)))
+            outputs, states = both[: len(outputs)], both[len(outputs) :]
+        if self.variant.lengths:
+            states = [
+                new if fixed else e("where", self.alive, new, old)
+                for new, old, fixed in zip(states, before, self.constant)
+            ]
+        self.outputs, self.states = outputs, states
+
+    def _given(self, buffers: _Buffers, leaves: Sequence[Node]) -> dict[Node, Slot]:
+        """Slots of leaves that come from outside."""
+        places: dict[Node, Slot] = {}
+        for node in leaves:
+            name, index = node.attr
+            mode = {"x": "time", "p": "fixed", "c": "row", "saved": "time", "gy": "time", "alive": "time",
+                    "reset": "time"}.get(name)  # fmt: skip
+            if mode is not None:
+                places[node] = Slot(buffers.new(name, index), mode, node.size, node.dtype)
+            elif name == "s":
+                if self.constant[index]:
+                    places[node] = Slot(buffers.new("constant", index), "row", node.size, node.dtype)
+                elif self.kept[index]:
+                    places[node] = Slot(buffers.new("states", index), "time", node.size, node.dtype)
+                else:
+                    places[node] = Slot(buffers.new("states", index), "parity", node.size, node.dtype)
+            elif name == "gs":
+                places[node] = Slot(buffers.new("gs", index), "parity", node.size, node.dtype, 1)
+        return places
+
+    def _forward(self) -> None:
+        backward = self.variant.backward
+        self.same: dict[int, int] = {}  # output -> state leaf that it equals
+        if not self.variant.lengths:
+            for i, y in enumerate(self.outputs):
+                for j, new in enumerate(self.states):
+                    if y is new and not self.constant[j] and i not in self.same:
+                        self.same[i] = j
+        self.kept = [(backward or j in self.same.values()) and not c for j, c in enumerate(self.constant)]
+        self.saved: list[Node] = []
+        if backward:
+            self._differentiate()
+        buffers = _Buffers()
+        roots: list[Root] = []
+        leaves = _leaves([*self.outputs, *self.states])
+        places = self._given(buffers, sorted({*leaves, *self.traced.state_leaves}, key=lambda n: n.number))
+        for j, new in enumerate(self.states):
+            if not self.constant[j]:
+                old = places[self.traced.state_leaves[j]]
+                roots.append(Root(new, Slot(old.buffer, old.mode, old.size, old.dtype, 1)))
+        for i, y in enumerate(self.outputs):
+            if i not in self.same:
+                roots.append(Root(y, Slot(buffers.new("y", i), "time", y.size, y.dtype)))
+        for k, node in enumerate(self.saved):
+            roots.append(Root(node, Slot(buffers.new("saved", k), "time", node.size, node.dtype)))
+        self.forward_program = lower(roots, places, len(buffers.names))
+        for _ in self.forward_program.scratch:
+            buffers.new()
+        self.forward_buffers = buffers.names
+        self.forward_scratch = {s.buffer: s for s in self.forward_program.scratch}
+
+    def _differentiate(self) -> None:
+        graph = self.traced.graph
+        pairs = []
+        self.output_seeds: dict[int, Node] = {}
+        self.state_seeds: dict[int, Node] = {}
+        for i, y in enumerate(self.outputs):
+            if y.dtype == FLOAT:
+                self.output_seeds[i] = graph.leaf("gy", i, y.shape, FLOAT, True)
+                pairs.append((y, self.output_seeds[i]))
+        for j, new in enumerate(self.states):
+            if new.dtype == FLOAT:
+                self.state_seeds[j] = graph.leaf("gs", j, new.shape, FLOAT, True)
+                pairs.append((new, self.state_seeds[j]))
+        self.adjoint = differentiate(graph, pairs, lambda leaf: leaf.dtype == FLOAT)
+        self.saved = self.adjoint.saved
+
+    def _backward(self) -> None:
+        graph, found = self.traced.graph, self.adjoint
+        buffers = _Buffers()
+        roots: list[Root] = []
+        kept: dict[Node, Slot] = {}
+
+        def in_time(node: Node, kind: str, index: int) -> Slot:
+            """A value of every step, stored once."""
+            if node not in kept:
+                kept[node] = Slot(buffers.new(kind, index), "time", node.size, node.dtype)
+                roots.append(Root(node, kept[node]))
+            return kept[node]
+
+        self.gradients: dict[Node, tuple[str, int]] = {}
+        sources = [a for a, _, _ in found.products]
+        values = [*found.leaves.values(), *(g for _, _, g in found.products), *sources, *self.state_seeds.values()]
+        leaves = {*_leaves(values)} | {s for j, s in enumerate(self.traced.state_leaves) if self.kept[j]}
+        places = self._given(buffers, sorted(leaves, key=lambda n: n.number))
+        for j, seed in self.state_seeds.items():
+            leaf = self.traced.state_leaves[j]
+            value = found.leaves.get(leaf) or graph.make("const", (), leaf.shape, FLOAT, (repr(0.0),), True)
+            slot = places[seed]
+            roots.append(Root(value, Slot(slot.buffer, "parity", slot.size, slot.dtype, 0)))
+        for leaf, g in found.leaves.items():
+            name, index = leaf.attr
+            if name == "x":
+                self.gradients[leaf] = ("time", in_time(g, "gx", index).buffer)
+            elif name in ("p", "c"):
+                slot = Slot(buffers.new("sum", index), "row", leaf.size, FLOAT)
+                roots.append(Root(g, slot, add=True))
+                self.gradients[leaf] = ("sum", slot.buffer)
+        self.weight_gradients: list[tuple[Any, Node, int]] = []
+        for a, weight, g in found.products:
+            out = in_time(g, "dz", 0)
+            self.weight_gradients.append((self._source(a, places, in_time), weight, out.buffer))
+        self.backward_program = lower(roots, places, len(buffers.names))
+        for _ in self.backward_program.scratch:
+            buffers.new()
+        self.backward_buffers = buffers.names
+        self.backward_scratch = {s.buffer: s for s in self.backward_program.scratch}
+        self.backward_times = {s.buffer: s for s in kept.values()}
+        self.backward_places = places
+
+    def _source(self, a: Node, places: dict[Node, Slot], in_time: Callable[..., Slot]) -> Any:
+        """Where the left side of a product stands for all steps: (buffer's name or number, offset, size)."""
+        base, offset = a, 0
+        if a.op == "view" and len(a.shape) == 1 and (a.attr[1][0] == 1 or a.size == 1):
+            base, offset = a.args[0], a.attr[0]
+        if base in places and places[base].mode == "time":
+            return (places[base].buffer, offset, base.size, a.size)
+        slot = in_time(a, "a", 0)
+        return (slot.buffer, 0, a.size, a.size)
+
+    def _build(self) -> None:
+        writer = Writer(self.bits, machine(self.bits))
+        writer.program("forward", self.forward_program, len(self.forward_buffers), down=False)
+        names: tuple[str, ...] = ("forward",)
+        if self.variant.backward:
+            writer.program("backward", self.backward_program, len(self.backward_buffers), down=True)
+            names = ("forward", "backward")
+        self.text = writer.text(*target_text())
+        self.code: Code = build(self.text, names)
+
+    # --- how it is run ---
+
+    def call(
+        self,
+        name: str,
+        program: Program,
+        arrays: Sequence[Tensor],
+        num_steps: int,
+        rows: int,
+        imports: Sequence[Tensor],
+    ) -> None:
+        """Run one function over all steps."""
+        weights = [self.packed(node, imports) for node in program.weights]
+        pointers = [t.data_ptr() for t in (*arrays, *weights)]
+        threads = self.threads(program, num_steps, rows)
+        data = (ctypes.c_int64 * (3 + len(pointers)))(threads, num_steps, rows, *pointers)
+        run(self.code, name, data, threads)
+
+    def threads(self, program: Program, num_steps: int, rows: int) -> int:
+        """As many as torch uses, unless the work is too small to share."""
+        work = sum(node.size for node in program.weights) + 50
+        return max(1, min(torch.get_num_threads(), rows, num_steps * rows * work // 200_000))
+
+    def packed(self, node: Node, imports: Sequence[Tensor]) -> Tensor:
+        """A weight (K, N) in panels of columns."""
+        matrix = _matrix(node, imports)
+        width = machine(self.bits).panel
+        k, n = matrix.shape
+        panels = -(-n // width)
+        if n % width:
+            matrix = F.pad(matrix, (0, panels * width - n))
+        return matrix.reshape(k, panels, width).transpose(0, 1).contiguous()
+
+    def forward(
+        self,
+        imports: Sequence[Tensor],
+        states: Sequence[Tensor],
+        starts: dict[int, Tensor],
+        alive: Tensor | None,
+        reset: Tensor | None,
+        num_steps: int,
+        rows: int,
+    ) -> tuple[list[Tensor], list[Tensor], dict[tuple[str, int], Tensor]]:
+        """Outputs, last states, and what the backward part reads."""
+        arrays: list[Tensor] = []
+        held: dict[tuple[str, int], Tensor] = {}
+        for number, (kind, index) in enumerate(self.forward_buffers):
+            if kind in ("x", "p"):
+                array = imports[index]
+            elif kind == "c":
+                array = starts[index]
+            elif kind == "alive":
+                assert alive is not None
+                array = alive
+            elif kind == "reset":
+                assert reset is not None
+                array = reset
+            elif kind == "constant":
+                array = states[index]
+            elif kind == "states":
+                first = states[index]
+                count = num_steps + 1 if self.kept[index] else 2
+                array = torch.empty((count, *first.shape), dtype=first.dtype)
+                array[0].copy_(first)
+            elif kind == "y":
+                y = self.outputs[index]
+                array = torch.empty((num_steps, rows, *y.shape), dtype=_torch(y.dtype, self.dtype))
+            elif kind == "saved":
+                array = torch.empty(
+                    (num_steps, rows, *self.saved[index].shape), dtype=_torch(self.saved[index].dtype, self.dtype)
+                )
+            else:
+                slot = self.forward_scratch[number]
+                array = torch.empty((rows, slot.size), dtype=_torch(slot.dtype, self.dtype))
+            arrays.append(array)
+            held[kind, index] = array
+        self.call("forward", self.forward_program, arrays, num_steps, rows, imports)
+        ys = [held["states", self.same[i]][1:] if i in self.same else held["y", i] for i in range(len(self.outputs))]
+        last = []
+        for j, first in enumerate(states):
+            if self.constant[j]:
+                last.append(first)
+            else:
+                array = held["states", j]
+                last.append(array[num_steps if self.kept[j] else num_steps & 1])
+        return ys, last, held
+
+    def backward(
+        self,
+        held: dict[Any, Any],
+        imports: Sequence[Tensor],
+        gys: Sequence[Tensor | None],
+        gstates: Sequence[Tensor | None],
+        num_steps: int,
+        rows: int,
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[int, Tensor]]:
+        """Derivatives by imports, states and starts."""
+        arrays: list[Tensor] = []
+        for number, (kind, index) in enumerate(self.backward_buffers):
+            if number in self.backward_times:
+                array = torch.empty((num_steps, rows, self.backward_times[number].size), dtype=self.dtype)
+            elif kind == "gy":
+                g = gys[index]
+                shape = (num_steps, rows, *self.outputs[index].shape)
+                array = torch.zeros(shape, dtype=self.dtype) if g is None else g.contiguous()
+            elif kind == "gs":
+                shape = self.states[index].shape
+                array = torch.empty((2, rows, *shape), dtype=self.dtype)
+                g = gstates[index]
+                if g is None:
+                    array[num_steps & 1].zero_()
+                else:
+                    array[num_steps & 1].copy_(g)
+            elif kind == "sum":
+                size = next(s.size for n, s in self._sums() if n == number)
+                array = torch.zeros((rows, size), dtype=self.dtype)
+            elif kind == "scratch":
+                slot = self.backward_scratch[number]
+                array = torch.empty((rows, slot.size), dtype=_torch(slot.dtype, self.dtype))
+            else:
+                array = held[kind, index]
+            arrays.append(array)
+        self.call("backward", self.backward_program, arrays, num_steps, rows, imports)
+        by_import: dict[int, Tensor] = {}
+        by_start: dict[int, Tensor] = {}
+        by_state: dict[int, Tensor] = {}
+        for leaf, (how, number) in self.gradients.items():
+            name, index = leaf.attr
+            if how == "time":
+                by_import[index] = arrays[number].reshape(num_steps, rows, *leaf.shape)
+            elif name == "p":
+                by_import[index] = arrays[number].sum(0).reshape(leaf.shape)
+            else:
+                by_start[index] = arrays[number].reshape(rows, *leaf.shape)
+        for number, (kind, index) in enumerate(self.backward_buffers):
+            if kind == "gs":
+                by_state[index] = arrays[number][0]
+        for (buffer, offset, size, width), weight, out in self.weight_gradients:
+            a = arrays[buffer][:num_steps].reshape(num_steps * rows, size)[:, offset : offset + width]
+            dz = arrays[out].reshape(num_steps * rows, -1)
+            index, shape, start, strides = _where(weight)
+            into = by_import.setdefault(index, torch.zeros_like(imports[index]))
+            view = into.as_strided(shape, strides, start)
+            if strides[0] == 1 and strides[1] != 1:
+                view.t().addmm_(dz.t(), a)
+            else:
+                view.addmm_(a.t(), dz)
+        return by_import, by_state, by_start
+
+    def _sums(self) -> list[tuple[int, Slot]]:
+        return [
+            (number, Slot(number, "row", leaf.size, FLOAT))
+            for leaf, (how, number) in self.gradients.items()
+            if how == "sum"
+        ]
+
+
+def _where(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
+    """Import, shape, offset and strides of a weight."""
+    if weight.op == "view":
+        offset, strides = weight.attr
+        own = tuple(s if n > 1 else 1 for n, s in zip(weight.shape, strides))
+        return weight.args[0].attr[1], weight.shape, offset, own
+    return weight.attr[1], weight.shape, 0, (weight.shape[1], 1)
+
+
+def _matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
+    index, shape, offset, strides = _where(weight)
+    return imports[index].as_strided(shape, strides, offset)
+
+
+def _torch(dtype: str, real: torch.dtype) -> torch.dtype:
+    return {FLOAT: real, BOOLEAN: torch.bool}.get(dtype, torch.int64)
+
+
+def _leaves(roots: Sequence[Node]) -> set[Node]:
+    """Leaves that are read element by element (a weight is packed and needs none)."""
+    found: set[Node] = set()
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            if node.op == "leaf":
+                found.add(node)
+            stack.extend(node.args[:1] if node.op == "product" else node.args)
+    return found

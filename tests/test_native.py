@@ -1,0 +1,323 @@
+"""The compiler: graphs, their derivatives, machine code, the engine. The engine laws run it on every cell besides."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import warnings
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from recurra.cells import ElmanCell, GRUCell, IndRNNCell, LSTMCell
+from recurra.core import Cell, Controls, tree
+from recurra.engines import Loop, Native
+from recurra.engines import native as engine
+from recurra.native import build
+from recurra.native.graph import FLOAT, Graph, split_flat
+
+UNARY = (torch.tanh, torch.sigmoid, torch.relu, torch.abs, torch.sin, torch.square, nn.functional.softplus, torch.exp)
+BINARY = (torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum, lambda a, b: a / (b.abs() + 1))
+
+
+class RandomCell(Cell[Tensor, Tensor, tuple[Tensor, Tensor]]):
+    """A step put together from a list of choices."""
+
+    def __init__(self, size: int, width: int, choices: list[tuple[int, int, int]], seed: int) -> None:
+        super().__init__()
+        self.input_size, self.size, self.width, self.output_size = size, size, width, width
+        self.choices, self.seed = choices, seed
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> nn.Parameter:
+            return nn.Parameter(0.5 * torch.randn(shape, generator=generator))
+
+        self.weights = nn.ParameterList([draw(width, size), *(draw(width, width) for _ in range(3))])
+        self.vectors = nn.ParameterList([draw(width) for _ in range(3)])
+
+    @classmethod
+    def examples(cls) -> Iterator[RandomCell]:
+        """One."""
+        yield cls(3, 4, [(0, 0, 0)], 0)
+
+    def extra_repr(self) -> str:
+        """Everything that decides the step."""
+        return f"{self.size}, {self.width}, {self.choices}, {self.seed}"
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Two vectors."""
+        return self.initial("a", batch_size, self.width), self.initial("b", batch_size, self.width)
+
+    def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As chosen."""
+        linear = nn.functional.linear
+        values = [linear(x, self.weights[0]), *state, linear(state[0], self.weights[1], self.vectors[0])]
+        for what, i, j in self.choices:
+            value = self._made(what % 12, values[i % len(values)], values[j % len(values)], i, j)
+            values.append(torch.tanh(value) if what % 5 else value.clamp(-9, 9))
+        return values[-1], (torch.tanh(values[-1]), torch.tanh(values[-2]))
+
+    def _made(self, what: int, a: Tensor, b: Tensor, i: int, j: int) -> Tensor:
+        """One more value."""
+        n = self.width // 2
+        match what:
+            case 0:
+                return UNARY[j % len(UNARY)](a.clamp(-3, 3))
+            case 1:
+                return BINARY[i % len(BINARY)](a, b)
+            case 2:
+                return nn.functional.linear(a, self.weights[1 + j % 3])
+            case 3:
+                return torch.softmax(a.clamp(-5, 5), -1)
+            case 4:
+                return nn.functional.layer_norm(a, (self.width,), self.vectors[1], self.vectors[2])
+            case 5:
+                return torch.cat((b[:, n:], a[:, :n]), -1)
+            case 6:
+                return torch.where(a > b, a, 0.5 * b)
+            case 7:
+                return a * self.vectors[j % 3] + b.mean(-1, keepdim=True)
+            case 8:
+                return a - a.amax(-1, keepdim=True)
+            case 9:
+                return torch.einsum("bi,bj->bij", a[:, :2], b).sum(1)
+            case 10:
+                return torch.stack((a, b), 1).sum(1)
+            case _:
+                return a + (torch.tanh(b) - b).detach() + b
+
+
+def outcome(cell: Cell, xs: Tensor, state: Any, controls: Controls, which: Any) -> list[Tensor]:
+    """Outputs, last state and all derivatives."""
+    inputs = xs.clone().requires_grad_()
+    start = tree.map(lambda leaf: leaf.clone().requires_grad_() if leaf.is_floating_point() else leaf, state)
+    ys, last = which(cell, inputs, start, controls)
+    values = [v for v in tree.leaves((ys, last)) if v.is_floating_point()]
+    wanted = [inputs, *(s for s in tree.leaves(start) if s.requires_grad), *cell.parameters()]
+    generator = torch.Generator().manual_seed(5)
+    total = torch.stack([(v * torch.rand(v.shape, generator=generator, dtype=v.dtype)).sum() for v in values]).sum()
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
+    return [*(v.detach() for v in values), *(torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found))]
+
+
+def compare(cell: Cell, num_steps: int, rows: int, controls: Controls, tolerance: float = 1e-9) -> None:
+    """Native and Loop give the same numbers."""
+    generator = torch.Generator().manual_seed(7)
+    xs = torch.randn(num_steps, rows, cell.input_size, generator=generator, dtype=cell.dtype)
+    state = tree.map(
+        lambda leaf: 0.5 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype), cell.initial_state(rows)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # running on Hoisted instead would be no test
+        ours = outcome(cell, xs, state, controls, Native())
+    theirs = outcome(cell, xs, state, controls, Loop())
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(b.abs().max())))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 30)] * 3), min_size=1, max_size=6),
+    st.sampled_from([(1, 3), (3, 4), (17, 5), (2, 19)]),
+    st.integers(1, 4),
+    st.integers(1, 7),
+    st.booleans(),
+    st.booleans(),
+)
+def test_random_cells(
+    choices: list[tuple[int, int, int]], sizes: tuple[int, int], num_steps: int, rows: int, ends: bool, restarts: bool
+) -> None:
+    generator = torch.Generator().manual_seed(len(choices))
+    lengths = torch.randint(num_steps + 1, (rows,), generator=generator) if ends else None
+    reset = torch.rand(num_steps, rows, generator=generator) < 0.3 if restarts else None
+    compare(RandomCell(*sizes, choices, 3).double(), num_steps, rows, Controls(lengths, reset))
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, 65, 129])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sizes_that_are_no_multiple_of_a_vector(size: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    compare(LSTMCell(3, size).to(dtype), 3, 13, Controls(), 2e-4 if dtype == torch.float32 else 1e-10)
+
+
+def test_many_rows_and_threads_give_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    cell = GRUCell(8, 24)
+    xs = torch.randn(40, 130, 8)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3, 3):
+            torch.set_num_threads(count)
+            cell.zero_grad()
+            ys, last = Native()(cell, xs)
+            ys.square().sum().backward()
+            found.append([ys.detach(), last.h.detach()])
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(
+                a, b, rtol=1e-5, atol=1e-6
+            )  # rows left over by a tile are summed in another order
+    assert all(torch.equal(a, b) for a, b in zip(found[2], found[3]))
+
+
+def test_second_derivatives() -> None:
+    torch.manual_seed(0)
+    cell = LSTMCell(2, 3, layer_norm=True).double()
+    controls = Controls(torch.tensor([2, 3]), torch.tensor([[0, 0], [0, 1], [1, 0]]).bool())
+    state = tree.map(torch.randn_like, cell.initial_state(2))
+
+    def run(xs: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
+        ys, last = Native()(cell, xs, tree.unflatten(state, leaves), controls)
+        return ys, *tree.leaves(last)
+
+    given = [torch.randn(3, 2, 2, dtype=torch.float64), *tree.leaves(state)]
+    given = [g.requires_grad_() for g in given]
+    assert torch.autograd.gradcheck(run, given)
+    assert torch.autograd.gradgradcheck(run, given)
+
+
+def test_nan_and_infinity_pass_through() -> None:
+    cell = GRUCell(2, 3)
+    xs = torch.zeros(3, 4, 2)
+    xs[1, 0, 0], xs[1, 1, 1], xs[1, 2, 0] = float("nan"), float("inf"), float("-inf")
+    ours, theirs = Native()(cell, xs)[0], Loop()(cell, xs)[0]
+    torch.testing.assert_close(ours, theirs, equal_nan=True, rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_sequence() -> None:
+    cell = IndRNNCell(1, 3, max_steps=20_000).double()
+    compare(cell, 20_000, 1, Controls(), 1e-8)
+
+
+def test_what_the_backward_part_reads_may_not_be_changed() -> None:
+    cell = ElmanCell(2, 3)
+    ys, _ = Native()(cell, torch.randn(3, 2, 2))
+
+    def change() -> None:
+        ys.mul_(2.0)
+        ys.sum().backward()
+
+    with pytest.raises(RuntimeError, match="modified"):
+        change()
+
+
+class _Odd(ElmanCell):
+    """Uses an operation that has no native form."""
+
+    def advance(self, projected: Tensor, state: Any) -> Any:
+        """With a sorted state."""
+        return super().advance(projected, state._replace(h=state.h.sort(-1).values))
+
+
+def test_an_operation_without_native_form_is_named_once() -> None:
+    cell = _Odd(2, 3)
+    xs = torch.randn(3, 2, 2)
+    engine._SAID.clear()
+    with pytest.warns(RuntimeWarning, match=r"^Native: _Odd runs on Hoisted instead, since the operation 'sort'"):
+        ys, _ = Native()(cell, xs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Native()(_Odd(2, 3), xs)
+    torch.testing.assert_close(ys, Loop()(cell, xs)[0])
+
+
+def test_a_wrong_plan_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recurra.native import autodiff
+
+    rules = autodiff._rules
+
+    def wrong(graph: Graph, node: Any, g: Any, value: Any) -> Any:
+        found = rules(graph, node, g, value)
+        if node.op == "tanh":
+            return [(a, graph.elementwise("mul", d, graph.const(1.1, (), FLOAT)), p) for a, d, p in found]
+        return found
+
+    monkeypatch.setattr(autodiff, "_rules", wrong)
+    engine._SAID.clear()
+    cell = ElmanCell(2, 3)
+    with pytest.warns(RuntimeWarning, match="its plan gave other numbers"):
+        Native()(cell, torch.randn(3, 2, 2))
+
+
+def test_a_cell_is_freed_with_its_plan() -> None:
+    cell = ElmanCell(2, 3)
+    Native()(cell, torch.randn(3, 2, 2))
+    seen = weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert seen() is None
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "_LOADED", {})
+    return tmp_path / "cache" / "native"
+
+
+def test_built_code_is_kept_and_a_damaged_entry_is_built_again(empty_cache: Path, monkeypatch: Any) -> None:
+    xs = torch.randn(4, 3, 5)
+    torch.manual_seed(0)
+    cell = ElmanCell(5, 6)
+    wanted = Loop()(cell, xs)[0]
+    torch.testing.assert_close(Native()(cell, xs)[0], wanted)
+    files = sorted(empty_cache.glob("*.o"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-20] + b"x" * 20)
+    monkeypatch.setattr(build, "_LOADED", {})
+    engine._PLANS.clear()
+    torch.testing.assert_close(Native()(cell, xs)[0], wanted)
+    compiled = []
+    monkeypatch.setattr(build, "_compile", lambda *_: compiled.append(1))
+    monkeypatch.setattr(build, "_LOADED", {})
+    engine._PLANS.clear()
+    torch.testing.assert_close(Native()(cell, xs)[0], wanted)
+    assert not compiled
+
+
+def test_a_cache_that_cannot_be_written_disturbs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(build, "_LOADED", {})
+    cell = ElmanCell(3, 7)
+    xs = torch.randn(4, 3, 3)
+    torch.testing.assert_close(Native()(cell, xs)[0], Loop()(cell, xs)[0])
+
+
+def _in_a_process(queue: Any) -> None:
+    torch.manual_seed(0)
+    queue.put(Native()(ElmanCell(3, 11), torch.ones(2, 2, 3))[0].sum().item())
+
+
+def test_two_processes_may_build_at_once(empty_cache: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_in_a_process, args=(queue,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    found = [queue.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert found[0] == found[1]
+    assert all(worker.exitcode == 0 for worker in workers)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.data())
+def test_a_flat_index_is_split_into_coordinates(shape: list[int], data: st.DataObject) -> None:
+    strides = [int(torch.tensor(shape[d + 1 :]).prod()) for d in range(len(shape))]
+    place = [data.draw(st.integers(0, n - 1)) for n in shape]
+    found = split_flat(sum(p * s for p, s in zip(place, strides)), [], shape, strides)
+    assert found is not None
+    assert found[0] == place
+    assert split_flat(int(torch.tensor(shape).prod()), [], shape, strides) is None
