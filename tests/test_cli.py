@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recurra.cli import demo, edge, folder, reading, screen, show
+from recurra.cli.jobs.language_model import LanguageModelJob
 from recurra.cli.main import app
 from recurra.core import catalog
 from recurra.core.catalog import FAMILIES, members
@@ -188,6 +189,44 @@ def test_two_models_of_a_text(trained: tuple[Path, Path, str], tmp_path: Path) -
     said = run("train", str(trained[0]), "--out", str(tmp_path / "two"), "--models", "2", *QUICK)
     assert "2 models are trained" in " ".join(said.split())
     assert run("generate", str(tmp_path / "two"), "--length", "5")
+
+
+def test_two_models_of_a_text_go_on_where_they_were_stopped(
+    trained: tuple[Path, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["train", str(trained[0]), "--models", "2", "--seed", "3", *QUICK]
+    run(*line, "--out", str(tmp_path / "whole"))
+
+    def stop(shown: screen.TrainingScreen, progress: Any) -> None:
+        assert progress.update < 4
+        if progress.update == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(screen.TrainingScreen, "__call__", stop)
+        said = run(*line, "--out", str(tmp_path / "run"), code=130)
+    assert "go on with the same command and --resume" in said
+    said = run("train", str(trained[0]), "--out", str(tmp_path / "run"), "--resume")  # the arguments are remembered
+    for name in ("model.safetensors", "samples.txt"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "run" / "members").exists()
+    assert not (tmp_path / "run" / "stopped").exists()
+    again = run("train", str(trained[0]), "--out", str(tmp_path / "run"), "--resume")
+    assert "The run was over: nothing was trained" in again
+
+
+def test_ctrl_c_while_measuring_says_that_the_model_is_whole(
+    trained: tuple[Path, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModelJob, "evaluation", stop)
+        said = run("train", str(trained[0]), "--out", str(tmp_path / "run"), *QUICK, code=130)
+    assert said.endswith(f"The model in {tmp_path / 'run'} is whole; --resume measures it.\n")
+    run("train", str(trained[0]), "--out", str(tmp_path / "run"), "--resume")
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_a_place_that_cannot_be_written_is_found_before_training(

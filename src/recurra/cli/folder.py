@@ -39,6 +39,9 @@ def check_free(folder: Path, overwrite: bool) -> None:
         raise ValueError(sentence("recurra", "--out", "a new folder or that of a saved model", got))
     if overwrite:
         return
+    if CONFIG not in names:
+        got = f"{folder}, which holds a run that did not begin"
+        raise ValueError(sentence("recurra", "--out", "a new folder", got, "Choose another, or add --overwrite."))
     if CHECKPOINTS in names or "members" in names:
         hint = "Go on with it by --resume, choose another, or add --overwrite."
         raise ValueError(sentence("recurra", "--out", "a new folder", f"{folder}, which holds an unfinished run", hint))
@@ -52,7 +55,7 @@ def check_run(folder: Path) -> None:
     Raises:
         ValueError: there is none.
     """
-    if any((folder / name).exists() for name in (CONFIG, CHECKPOINTS, "members")):
+    if (folder / CONFIG).exists():
         return
     got = "one without a run" if folder.is_dir() else "a file" if folder.exists() else "nothing there"
     raise ValueError(sentence("recurra", "--resume", f"given with the folder of an unfinished run ({folder})", got))

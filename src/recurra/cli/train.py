@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -246,14 +247,22 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     record = model.record_
     rows = [("Note", note) for note in record["plan"]["notes"][shown.num_notes :]]
+    if resume and not shown.begun:
+        rows.insert(0, ("Note", "The run was over: nothing was trained, the model is measured again."))
     if record["stopped"]:
         rows.append(("Stopped", f"after {record['updates_made']:,} updates: {record['stopped']}"))
     screen.print()
-    with screen.status("Measuring"):
-        found = job.evaluation(model, folder)  # by all processes: it may train a copy of the model
-        if first:
-            write_evaluation(folder, found)
-            write_report(folder)
+    try:
+        with screen.status("Measuring"):
+            found = job.evaluation(model, folder)  # by all processes: it may train a copy of the model
+    except KeyboardInterrupt:
+        text = f"recurra: stopped while measuring. The model in {folder} is whole; --resume measures it."
+        typer.echo(text, err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if first:
+        write_evaluation(folder, found)
+        write_report(folder)
+        shutil.rmtree(folder / STOPPED, ignore_errors=True)  # an older state of this model
     rows += job.result(found)
     rows += [("Saved", f"{folder} ({record['seconds']:.0f} s in all)"), ("Page", str(folder / REPORT))]
     facts(screen, rows)

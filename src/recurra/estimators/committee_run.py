@@ -99,13 +99,22 @@ class CommitteeRun:
                 return self.stop.is_set()
             if first:  # the plan of all is known
                 begun = [self.members[k] for k in sorted(self.news)]
-                self.model.plan_, self.model.tokens_ = self.plan(begun), begun[0].tokens_
+                self._announce(begun)
             told = self._together(n)
             if first:
                 told = told._replace(update=0, part=0.0, epoch=0.0, loss=math.nan, validation=None, sample=None)
             if self.on_progress is not None and self.on_progress(told):
                 self.stop.set()
             return self.stop.is_set()
+
+    def _announce(self, begun: list[LanguageModel]) -> None:
+        """The plan of all is known: the model has it, and so has the configuration in the run folder."""
+        model = self.model
+        model.tokens_, model.samples_, model.history_ = begun[0].tokens_, begun[0].samples_, []
+        model.plan_ = self.plan(begun)
+        model.record_ = {"plan": model.plan_}
+        if self.folder is not None and is_first_process():
+            model._announce(self.folder.parent, begun[0]._fingerprint)
 
     def _together(self, n: int) -> TrainingProgress:
         seen, num = list(self.news.values()), len(self.members)
