@@ -77,7 +77,7 @@ def _job(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> Any:
         return "no rows"
     key = (
         cell.training,
-        repr(cell),
+        _settings(cell),
         tuple((p.shape, p.dtype) for p in cell.parameters()),
         tuple((leaf.shape[2:], leaf.dtype) for leaf in tree.leaves(xs)),
         tuple((leaf.shape[1:], leaf.dtype) for leaf in tree.leaves(state)),
@@ -94,6 +94,19 @@ def _job(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> Any:
 
 
 _SAID: set[str] = set()
+
+
+def _settings(cell: Cell) -> tuple[Any, ...]:
+    """Everything plain that a step might look at: a changed option makes another plan."""
+    found: list[Any] = []
+    for module in cell.modules():
+        found.append(type(module))
+        for value in vars(module).values():
+            if isinstance(value, bool | int | float | str):
+                found.append(value)
+            elif isinstance(value, tuple | list | frozenset):
+                found.append(repr(value))
+    return tuple(found)
 
 
 def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bool) -> Any:

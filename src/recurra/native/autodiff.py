@@ -85,7 +85,10 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
             leaves[node] = g
             continue
         if node.op == "product":
-            a, weight = node.args
+            a, weight, *start = node.args
+            for node_added in start:
+                if is_wanted(node_added):
+                    sums[node_added].whole.append(g)
             if is_wanted(weight):
                 products.append((recompute(a), weight, g))
             if is_wanted(a):

@@ -140,11 +140,13 @@ class Graph:
             return self.const(0, shape, node.dtype)
         return self.make("reduce", (node,), shape, node.dtype, (what, dims))
 
-    def product(self, a: Node, weight: Node) -> Node:
-        """``a @ weight`` with a row vector a (K,) and a matrix (K, N) that is the same for all rows."""
+    def product(self, a: Node, weight: Node, start: Node | None = None) -> Node:
+        """``start + a @ weight`` with a row vector a (K,) and a matrix (K, N) that is the same for all rows."""
         if 0 in weight.shape:
-            return self.make("const", (), (weight.shape[1],), FLOAT, (repr(0.0),), True)
-        return self.make("product", (a, weight), (weight.shape[1],), FLOAT, (), True)
+            zero = self.make("const", (), (weight.shape[1],), FLOAT, (repr(0.0),), True)
+            return zero if start is None else start
+        args = (a, weight) if start is None else (a, weight, start)
+        return self.make("product", args, (weight.shape[1],), FLOAT, (), True)
 
     def assemble(self, shape: Sequence[int], parts: Sequence[tuple[Node, int, tuple[int, ...]]]) -> Node:
         """Zeros with disjoint parts written into them, each at ``offset + sum(i_d * strides_d)``."""
@@ -214,3 +216,8 @@ def _compose(
         start + sum(c * s for c, s in zip(constants, steps)),
         tuple(sum(factors[d][i] * steps[d] for d in range(len(steps))) for i in range(len(shape))),
     )
+
+
+def read_from(node: Node) -> tuple[Node, ...]:
+    """Arguments that are values of the step; a weight is packed outside."""
+    return (node.args[0], *node.args[2:]) if node.op == "product" else node.args

@@ -471,14 +471,17 @@ class Writer:
         source, target = self.address(stage.source, t, first), self.address(stage.slot, t, first)
         source = self.let(f"getelementptr inbounds {self.real}, ptr {source}, i64 {stage.offset}")
         rows = self.let(f"sub nsw i64 {last}, {first}")
-        name = self._product_function(stage.k, stage.n)
+        begin, stride = "null", 0
+        if stage.start is not None:
+            begin, stride = self.address(stage.start, t, first), stage.start.size
+        name = self._product_function(stage.k, stage.n, stage.start is not None)
         self.put(
             f"call void @{name}(ptr {source}, i64 {stage.source.size}, ptr {self.weights[stage.weight]}, "
-            f"ptr {target}, i64 {stage.slot.size}, i64 {rows})"
+            f"ptr {target}, i64 {stage.slot.size}, ptr {begin}, i64 {stride}, i64 {rows})"
         )
 
-    def _product_function(self, k: int, n: int) -> str:
-        name = f"product_{k}_{n}"
+    def _product_function(self, k: int, n: int, start: bool) -> str:
+        name = f"product_{k}_{n}" + ("_start" if start else "")
         if name in self.functions:
             return name
         self.functions[name] = ""
@@ -490,50 +493,52 @@ class Writer:
         out.put(f"%most = mul i64 %full, {m.tile_rows}")
         out.put("%rest = sub i64 %rows, %most")
 
+        def shifted(pointer: str, by: str) -> str:
+            return out.let(f"getelementptr inbounds {self.real}, ptr {pointer}, i64 {by}")
+
         def rows_of(column: str, weights: str, width: int) -> None:
             """All rows of one panel."""
-            to = out.let(f"getelementptr inbounds {self.real}, ptr %c, i64 {column}")
+            to = shifted("%c", column)
+            begin = shifted("%s", column) if start else "null"
             out.count += 1
             tag = out.count
             any_full = out.let("icmp sgt i64 %full, 0")
             out.put(f"br i1 {any_full}, label %tiles{tag}, label %tail{tag}")
             out.block(f"tiles{tag}")
             with out.loop("0", "%most", step=m.tile_rows) as r:
-                kernel(m.tile_rows, r, to, weights, width)
+                kernel(m.tile_rows, r, to, begin, weights, width)
             out.put(f"br label %tail{tag}")
             out.block(f"tail{tag}")
             cases = " ".join(f"i64 {i}, label %case{tag}_{i}" for i in range(1, m.tile_rows))
             out.put(f"switch i64 %rest, label %over{tag} [ {cases} ]")
             for i in range(1, m.tile_rows):
                 out.block(f"case{tag}_{i}")
-                kernel(i, "%most", to, weights, width)
+                kernel(i, "%most", to, begin, weights, width)
                 out.put(f"br label %over{tag}")
             out.block(f"over{tag}")
 
-        def kernel(num: int, row: str, to: str, weights: str, width: int) -> None:
-            a = out.let(f"getelementptr inbounds {self.real}, ptr %a, i64 {out.times(row, '%lda')}")
-            c = out.let(f"getelementptr inbounds {self.real}, ptr {to}, i64 {out.times(row, '%ldc')}")
-            function = self._kernel(num, k, width)
-            out.put(f"call void @{function}(ptr {a}, i64 %lda, ptr {weights}, ptr {c}, i64 %ldc)")
+        def kernel(num: int, row: str, to: str, begin: str, weights: str, width: int) -> None:
+            a, c = shifted("%a", out.times(row, "%lda")), shifted(to, out.times(row, "%ldc"))
+            s = shifted(begin, out.times(row, "%lds")) if start else "null"
+            function = self._kernel(num, k, width, start)
+            out.put(f"call void @{function}(ptr {a}, i64 %lda, ptr {weights}, ptr {c}, i64 %ldc, ptr {s}, i64 %lds)")
 
         if n // panel:
             with out.loop("0", str(n // panel)) as p:
-                weights = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {out.times(p, k * panel)}")
-                rows_of(out.times(p, panel), weights, panel)
+                rows_of(out.times(p, panel), shifted("%w", out.times(p, k * panel)), panel)
         if n % panel:
-            start = n // panel
-            weights = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {start * k * panel}")
-            rows_of(str(start * panel), weights, n % panel)
+            whole_panels = n // panel
+            rows_of(str(whole_panels * panel), shifted("%w", str(whole_panels * k * panel)), n % panel)
         out.put("ret void")
         self.functions[name] = (
-            f"define internal void @{name}(ptr noalias %a, i64 %lda, ptr noalias %w, ptr noalias %c, i64 %ldc, i64 %rows)"
+            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds, i64 %rows)"
             " #0 {\nentry:\n" + "\n".join(out.lines) + "\n}"
         )
         return name
 
-    def _kernel(self, num: int, k: int, width: int) -> str:
-        """``c[r, 0:width] = a[r, 0:k] @ w[0:k, 0:width]`` for a few rows; w is packed with rows of a whole panel."""
-        name = f"tile_{num}_{k}_{width}"
+    def _kernel(self, num: int, k: int, width: int, start: bool) -> str:
+        """``c[r, :] = s[r, :] + a[r, :] @ w`` for a few rows and the columns of a panel; w is packed."""
+        name = f"tile_{num}_{k}_{width}" + ("_start" if start else "")
         if name in self.functions:
             return name
         self.functions[name] = ""
@@ -564,13 +569,39 @@ class Writer:
             return new
 
         count = num * vectors
+        bits = f"<{m.lanes} x i1>"
+
+        def mask(v: int) -> str:
+            """Lanes of the last vector that are columns."""
+            left = min(m.lanes, width - v * m.lanes)
+            return f"{bits} <" + ", ".join("i1 true" if i < left else "i1 false" for i in range(m.lanes)) + ">"
+
+        def place(base: str, stride: str, r: int, v: int) -> str:
+            row = out.let(f"getelementptr inbounds {self.real}, ptr {base}, i64 {out.times(stride, r)}")
+            return out.let(f"getelementptr inbounds {self.real}, ptr {row}, i64 {v * m.lanes}")
+
+        first = ["zeroinitializer"] * count
+        if start:
+            for r in range(num):
+                for v in range(vectors):
+                    pointer = place("%s", "%lds", r, v)
+                    if width - v * m.lanes >= m.lanes:
+                        first[r * vectors + v] = out.let(f"load {kind}, ptr {pointer}, align {self.bits // 8}")
+                    else:
+                        masked = f"llvm.masked.load.v{m.lanes}f{self.bits}.p0"
+                        self.declared.add(f"declare {kind} @{masked}(ptr, i32, {bits}, {kind})")
+                        first[r * vectors + v] = out.let(
+                            f"call {kind} @{masked}(ptr {pointer}, i32 {self.bits // 8}, {mask(v)}, "
+                            f"{kind} zeroinitializer)"
+                        )
         out.put("br label %head")
         out.block("head")
         out.put("%i = phi i64 [ 0, %entry ], [ %next, %head ]")
         totals = []
         for j in range(sets * count):
             totals.append(f"%t{j}")
-            out.put(f"%t{j} = phi {kind} [ zeroinitializer, %entry ], [ %u{j}, %head ]")
+            begin = first[j] if j < count else "zeroinitializer"
+            out.put(f"%t{j} = phi {kind} [ {begin}, %entry ], [ %u{j}, %head ]")
         for s in range(sets):
             new = step(out.add("%i", s), totals[s * count : (s + 1) * count])
             for j, value in enumerate(new):
@@ -588,25 +619,18 @@ class Writer:
         for i in range(k // sets * sets, k):
             sums = step(str(i), sums)
         for r in range(num):
-            row = out.let(f"getelementptr inbounds {self.real}, ptr %c, i64 {out.times('%ldc', r)}")
             for v in range(vectors):
-                left = min(m.lanes, width - v * m.lanes)
-                pointer = out.let(f"getelementptr inbounds {self.real}, ptr {row}, i64 {v * m.lanes}")
-                value = sums[r * vectors + v]
-                if left == m.lanes:
+                pointer, value = place("%c", "%ldc", r, v), sums[r * vectors + v]
+                if width - v * m.lanes >= m.lanes:
                     out.put(f"store {kind} {value}, ptr {pointer}, align {self.bits // 8}")
                 else:
                     masked = f"llvm.masked.store.v{m.lanes}f{self.bits}.p0"
-                    bits = f"<{m.lanes} x i1>"
                     self.declared.add(f"declare void @{masked}({kind}, ptr, i32, {bits})")
-                    mask = ", ".join("i1 true" if i < left else "i1 false" for i in range(m.lanes))
-                    out.put(
-                        f"call void @{masked}({kind} {value}, ptr {pointer}, i32 {self.bits // 8}, {bits} <{mask}>)"
-                    )
+                    out.put(f"call void @{masked}({kind} {value}, ptr {pointer}, i32 {self.bits // 8}, {mask(v)})")
         out.put("ret void")
         body = "\n".join(line for line in out.lines)
         self.functions[name] = (
-            f"define internal void @{name}(ptr noalias %a, i64 %lda, ptr noalias %w, ptr noalias %c, i64 %ldc) noinline"
+            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds) noinline"
             " #0 {\nentry:\n" + body + "\n}"
         )
         return name

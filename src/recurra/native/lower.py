@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, split_flat
+from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, read_from, split_flat
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Product:
-    """``slot = source @ weight``, the weight being packed array ``weight`` of shape (K, N)."""
+    """``slot = start + source @ weight``, the weight being packed array ``weight`` of shape (K, N)."""
 
     source: Slot
     offset: int
@@ -71,6 +71,7 @@ class Product:
     k: int
     n: int
     slot: Slot
+    start: Slot | None = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,8 @@ class _Lowering:
                 weights.append(node.args[1])
             k, n = node.args[1].shape
             base, offset = source
-            return [(level, 1, Product(self.places[base], offset, weights.index(node.args[1]), k, n, slot))]
+            start = self.places[node.args[2]] if len(node.args) > 2 else None
+            return [(level, 1, Product(self.places[base], offset, weights.index(node.args[1]), k, n, slot, start))]
         if node.op == "reduce":
             return [(level, 0, Reduce(node.args[0], node.attr[0], node.attr[1], slot))]
         if node.op == "assemble":
@@ -372,6 +374,5 @@ def _reachable(roots: Sequence[Node], leaves: Mapping[Node, Slot]) -> list[Node]
         if node not in seen:
             seen.add(node)
             if node not in leaves:
-                # a weight is packed outside, so it is no value of the step
-                stack.extend(node.args[:1] if node.op == "product" else node.args)
+                stack.extend(read_from(node))
     return sorted(seen, key=lambda n: n.number)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .autodiff import Unsupported, differentiate
 from .build import Code, build, machine, run, target_text
-from .graph import BOOLEAN, FLOAT, Graph, Node
+from .graph import BOOLEAN, FLOAT, Graph, Node, read_from
 from .llvm import Writer
 from .lower import Program, Root, Slot, lower
 from .trace import Step, trace
@@ -52,6 +52,29 @@ def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> li
         return known[node]
 
     return [walk(r) for r in roots]
+
+
+def started(graph: Graph, roots: Sequence[Node]) -> list[Node]:
+    """Sums of an import and a product become products that begin with the import, if nothing else reads the product."""
+    users: dict[Node, set[Node]] = {}
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            for a in node.args:
+                users.setdefault(a, set()).add(node)
+                stack.append(a)
+    new: dict[Node, Node] = {}
+    for node in seen:
+        if node.op == "add":
+            for product, other in (node.args, node.args[::-1]):
+                plain = product.op == "product" and len(product.args) == 2 and product not in roots
+                is_import = other.op == "leaf" and other.attr[0] == "x"
+                if plain and is_import and users[product] == {node} and node not in new:
+                    new[node] = graph.product(*product.args, other)
+    return substitute(graph, roots, new) if new else list(roots)
 
 
 class _Buffers:
@@ -116,7 +139,8 @@ class Plan:
                 new if fixed else e("where", self.alive, new, old)
                 for new, old, fixed in zip(states, before, self.constant)
             ]
-        self.outputs, self.states = outputs, states
+        both = started(graph, [*outputs, *states])
+        self.outputs, self.states = both[: len(outputs)], both[len(outputs) :]
 
     def _given(self, buffers: _Buffers, leaves: Sequence[Node]) -> dict[Node, Slot]:
         """Slots of leaves that come from outside."""
@@ -434,5 +458,5 @@ def _leaves(roots: Sequence[Node]) -> set[Node]:
             seen.add(node)
             if node.op == "leaf":
                 found.add(node)
-            stack.extend(node.args[:1] if node.op == "product" else node.args)
+            stack.extend(read_from(node))
     return found
