@@ -31,7 +31,9 @@ from ..training.run_folder import STOPPED_FROM_OUTSIDE
 
 FORMAT_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ArithmeticError, MemoryError)
 SIZES = ("hidden_size", "embedding_size", "num_layers")  # arguments that a damaged file must not ask memory for
+MORE_SIZES = (*SIZES, "num_buckets", "num_models", "num_members")
 
 
 class Estimator:
@@ -315,14 +317,21 @@ class Estimator:
             raise ValueError(damaged(name, folder, WEIGHTS, "its checksum is not the one in config.json"))
         tensors = _read_tensors(folder, data, name)
         largest = max((n for t in tensors.values() for n in t.shape), default=0)
-        asked = [getattr(self, size, 0) for size in SIZES]
+        asked = [getattr(self, size, 0) for size in MORE_SIZES]
+        for part in (config["fitted"].get("choices"), config["fitted"].get("encoder")):
+            asked += [part.get(size, 0) for size in MORE_SIZES] if isinstance(part, dict) else []
+        record = config["record"]
+        for key, kind in (("plan", dict), ("history", list), ("samples", list)):
+            rows = record.get(key, kind())
+            if not isinstance(rows, kind) or (kind is list and not all(isinstance(row, dict) for row in rows)):
+                raise ValueError(damaged(name, folder, CONFIG, f"the {key} in its record is no {kind.__name__}"))
         try:
             self._check_arguments()
             if max((n for n in asked if isinstance(n, int)), default=0) > max(largest, 8):
                 raise ValueError("they speak of a larger model than the weights")  # before memory is asked for
             self._restore(config["fitted"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        except DAMAGE as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error).split("\n")[0][:200]
             raise ValueError(damaged(name, folder, CONFIG, f"its arguments build no model ({what})")) from None
         _check_weights(folder, tensors, self.network_, name)
         self.network_.load_state_dict(tensors)

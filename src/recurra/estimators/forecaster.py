@@ -35,6 +35,7 @@ MAX_CONTEXT = 3_000_000
 MAX_VALIDATION_ROWS = 2_048
 MAX_WINDOWS = 4_000_000
 BATCH_ROWS = 1_024
+MOST_AHEAD = 1_000_000
 Array = np.ndarray
 
 
@@ -734,11 +735,22 @@ class Forecaster(Estimator):
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
         self._form = str(fitted["form"])
         self._context = fitted["context"]
-        series_from_json(self._context)
-        self._take(setup, list(fitted["notes"]), int(fitted["horizon"]))
+        check_sizes(series_from_json(self._context))
+        horizon = fitted["horizon"]
+        most = MOST_AHEAD if self.horizons == "recursive" else setup.horizon
+        if type(horizon) is not int or not setup.horizon <= horizon <= most:
+            raise ValueError(f"its horizon is {horizon!r}")
+        self._take(setup, list(fitted["notes"]), horizon)
         self._build()
         self.notes_ = list(fitted["notes"])
         self.offsets_ = [float(v) for v in fitted["offsets"]]
+        if len(self.offsets_) != len(setup.levels) or not np.isfinite(self.offsets_).all():
+            raise ValueError("its offsets are none of each quantile")
+        names = [self._context[part] for part in ("names", "targets")]
+        if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in names):
+            raise ValueError("the names in its context are no texts")
+        if len(names[0]) != len(self._context["values"]):
+            raise ValueError("its context has not as many names as series")
         self.evaluation_ = dict(fitted["evaluation"])
 
 

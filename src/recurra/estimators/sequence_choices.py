@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import sentence
-from .sequence_network import read_convolutions
+from .sequence_network import POOLINGS, read_convolutions
 from .sequence_series import Variation
 
 FEW, SMALL, MIDDLE = 100, 300, 3000  # training sequences
@@ -80,7 +80,10 @@ class Choices:
             kinds = {"int": int, "bool": bool, "str": str, "float": (int, float), "int | None": (int, type(None))}
             if one.name not in values or not isinstance(value, kinds[str(one.type)]):  # type: ignore[arg-type]
                 raise ValueError(f"its choice of {one.name} is {value!r}")
-        return cls(**{one.name: values[one.name] for one in fields(cls)})
+        found = cls(**{one.name: values[one.name] for one in fields(cls)})
+        if found.pooling not in POOLINGS or found.hold_out not in ("part", "folds", "none"):
+            raise ValueError(f"its choice of pooling or hold_out is {found.pooling!r}, {found.hold_out!r}")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -211,5 +214,5 @@ def _hold_out_note(found: Choices) -> str:
     return {
         "part": "A part of the data is held out, to measure and to calibrate the answers.",
         "folds": f"Each of the {found.num_models} nets leaves out another part of the data, on which it is measured.",
-        "none": "Nothing is held out of these: how good the model is, only other data tell; its probabilities are not calibrated.",
+        "none": "Nothing is held out of these: only other data tell how good the model is; its answers are not calibrated.",
     }[found.hold_out]

@@ -26,10 +26,9 @@ from .named import named
 from .sequence_batches import VariedBatches, in_batches, padded
 from .sequence_choices import ENOUGH_TO_CHOOSE, Choices, Facts, choose
 from .sequence_network import POOLINGS, MemberTargets, NetworkPlan, build, read_convolutions
-from .sequence_series import SCALES, SeriesEncoder, read_series
+from .sequence_series import MAX_FEATURES, SCALES, SeriesEncoder, read_series
 from .sequence_text import TextEncoder, read_texts, words_of
 
-MAX_FEATURES = 1_000_000
 HOLD_OUT = ("part", "folds", "none")
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Progress = Callable[[TrainProgress], bool | None]

@@ -17,6 +17,7 @@ WIDE_RATIO = 20.0  # of the 90th to the 10th percentile of the series' own sprea
 BOTH_RATIO = 0.3  # of the spread of the series' means to that of all values
 HUGE = 1e100  # no value lies further out: sums of squares stay finite
 MAX_CHANNELS = 100_000
+MAX_FEATURES = 1_000_000  # of a step, once scaled
 LARGEST = 1e4  # of a scaled value: what lies further out is cut, so that float32 holds it
 
 
@@ -205,7 +206,21 @@ class SeriesEncoder:
     def of(cls, values: dict[str, Any]) -> SeriesEncoder:
         """From `to_json`."""
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**given)
+        found = cls(**given)
+        rows = {
+            name: getattr(found, name) for name in ("centre", "spread", "unit", "wide_centre", "wide_spread", "step")
+        }
+        for name, row in rows.items():
+            if name == "step" and row is None:
+                continue
+            if not isinstance(row, tuple) or len(row) != len(found.centre) or not all(map(_is_finite, row)):
+                raise ValueError(f"its {name} is no list of {len(found.centre)} numbers")
+            if not name.endswith("centre") and not all(value > 0 for value in row):
+                raise ValueError(f"its {name} has numbers that are not above 0")
+        flags = isinstance(found.missing, bool) and isinstance(found.causal, bool) and found.scale in SCALES[1:]
+        if not flags or type(found.frames) is not int or not 1 <= found.frames <= MAX_FEATURES or not rows["centre"]:
+            raise ValueError("its scale, missing, causal or frames is none that was ever written")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -319,6 +334,10 @@ def varied(
     if variation.jitter:
         x = x + variation.jitter * x.std(0) * rng.normal(size=x.shape)
     return x, gone
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < np.inf
 
 
 def _nan(function: Any, values: Array) -> Array:

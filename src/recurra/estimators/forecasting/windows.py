@@ -18,6 +18,7 @@ from . import calendar
 from .network import Row, Shape, Target
 
 Array = np.ndarray
+MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,54 @@ class Setup:
             name: tuple(v) if isinstance(v, list) and name not in ("step", "seasons") else v
             for name, v in values.items()
         }
-        return cls(**given)
+        found = cls(**given)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raise unless all sizes and numbers fit together, as in every setup that was ever written.
+
+        Raises:
+            ValueError: they do not.
+        """
+        num = len(self.targets)
+        sizes = (self.horizon, self.window, self.segment)
+        if not all(type(n) is int and 1 <= n <= MOST_STEPS for n in sizes) or self.window % self.segment:
+            raise ValueError(f"its horizon, window and segment are {sizes}")
+        names = (*self.targets, *self.known, *self.past)
+        if not num or not all(isinstance(name, str) for name in names):
+            raise ValueError("the names of its columns are no texts")
+        for name, allowed in (
+            ("scaling", ("none", "global", "series")),
+            ("level", ("last", "mean", "season", "none")),
+            ("window_scale", ("std", "change", "none")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"its {name} is {getattr(self, name)!r}")
+        transforms = isinstance(self.transform, tuple) and len(self.transform) == num
+        if not transforms or not set(self.transform) <= {"none", "log", "log1p"} or type(self.joint) is not bool:
+            raise ValueError("its transform is none of each variable")
+        more = len(self.known) + len(self.past)
+        rows: list[tuple[str, Any, int]] = [("means", self.means, num), ("sds", self.sds, num)]
+        rows += [("covariate_means", self.covariate_means, more), ("covariate_sds", self.covariate_sds, more)]
+        rows += [(f"scale of {name!r}", row, num) for name, both in self.series_scales.items() for row in _two(both)]
+        rows += [("levels", self.levels, len(self.levels)), ("floor", (self.floor,), 1)]
+        rows += [("seasons", season, 2) for season in self.seasons]
+        for name, row, size in rows:
+            fine = isinstance(row, list | tuple) and len(row) == size
+            if not fine or not all(isinstance(v, int | float) and abs(v) < np.inf for v in row):
+                raise ValueError(f"its {name} is no list of {size} numbers")
+        if min((*self.sds, *self.covariate_sds, 1.0)) <= 0 or any(s[0] < 1 for s in self.seasons):
+            raise ValueError("its sds or seasons are not above 0")
+        if type(self.base) is not int or not 0 <= self.base <= self.window:
+            raise ValueError(f"its base is {self.base!r}")
+        if not set(self.calendar) <= set(calendar.CYCLES) or (self.calendar and self.step is None):
+            raise ValueError(f"its calendar is {self.calendar!r}")
+        step = self.step
+        if step is not None and not (
+            len(step) == 3 and type(step[0]) is int and step[0] > 0 and step[1] in ("s", "M", "B")
+        ):
+            raise ValueError(f"its step is {step!r}")
 
     # --- values ---
 
@@ -141,6 +189,15 @@ class Setup:
             elif kind == "log1p":
                 out[..., c, :] = np.expm1(np.clip(out[..., c, :], 0, 700))
         return out
+
+
+def _two(both: Any) -> Any:
+    """The means and the standard deviations of a series."""
+    if not isinstance(both, list) or len(both) != 2 or not isinstance(both[1], list):
+        raise ValueError("its series_scales are no pairs of lists")
+    if any(isinstance(sd, int | float) and sd <= 0 for sd in both[1]):
+        raise ValueError("its series_scales are not above 0")
+    return both
 
 
 def moments(values: Array, means: Array, sds: Array) -> tuple[Array, Array]:
