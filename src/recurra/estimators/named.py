@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..core.catalog import find
 from ..core.checks import sentence
@@ -59,7 +60,7 @@ def named(where: str, argument: str, family: str, text: str) -> Named:
         text: what to read; see `recurra.core.catalog.find` for the freedom in the name.
 
     Raises:
-        ValueError: another form, no such member, no such option.
+        ValueError: another form, no such member, no such option, a value of another type.
         TypeError: no text.
 
     Example:
@@ -91,4 +92,40 @@ def named(where: str, argument: str, family: str, text: str) -> Named:
         if option not in known:
             have = ", ".join(known) or "no options"
             raise ValueError(sentence(where, argument, f"given options that {cls.__name__} has ({have})", repr(option)))
+    hints = _hints(cls)
+    for option, value in options.items():
+        if option not in OF_THE_MODEL and option in hints and not _fits(value, hints[option]):
+            want = f"given {option} as {_words(hints[option])}"
+            raise ValueError(sentence(where, argument, want, f"{option}={value!r} in {text}"))
     return Named(cls, options)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of the constructor's arguments, where they can be found out."""
+    try:
+        return get_type_hints(cls if is_dataclass(cls) else cls.__init__)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Is a literal of a type, as far as literals go?"""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inside)
+    if origin is Literal:
+        return value in inside
+    if hint is Any:
+        return True
+    if origin is tuple:
+        each = inside[:1] * len(value) if inside[-1:] == (...,) and isinstance(value, tuple) else inside
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if hint in (int, float):
+        return isinstance(value, int | float if hint is float else int) and not isinstance(value, bool)
+    kind = origin or hint
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _words(hint: Any) -> str:
+    """A type as it is written."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("collections.abc.", "")
