@@ -488,6 +488,9 @@ def test_reproduce_prints_the_published_number_beside_ours(monkeypatch: pytest.M
     assert "elman-1990-coin" in run("list", "experiments")
     assert "<= 0.5" in run("show", "elman-1990-coin")
     assert "no evidence" in run("reproduce", "--smoke", "elman-1990-coin")
+    shown = CliRunner().invoke(app, ["reproduce", "--smoke", "elman-1990-coin", "--json"]).stdout
+    assert json.loads(shown)[0]["metrics"] == {"error": 0.25}
+    assert [row["name"] for row in json.loads(run("reproduce", "--json"))] == ["elman-1990-coin"]
 
 
 def test_a_missed_bar_is_exit_code_1_but_not_in_a_small_setting(

@@ -13,7 +13,7 @@ from .edge import command
 
 @command
 def generate(
-    run: Annotated[Path, typer.Argument(help="Folder of a saved model.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Folder of a saved language model.", show_default=False)],
     prompt: Annotated[str, typer.Option(help="What stands before the text.", show_default="a new line")] = "\n",
     length: Annotated[int, typer.Option(help="Characters (bytes, words) to write.")] = 500,
     temperature: Annotated[float, typer.Option(help="1: as likely as the model thinks; less: more careful.")] = 0.8,
@@ -24,7 +24,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Let a saved model write."""
+    """Let a saved language model write, from the beginning or after a prompt."""
     from ..core.checks import sentence
     from ..estimators import LanguageModel
 

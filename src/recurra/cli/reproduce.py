@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ def reproduce(
         Path | None, typer.Option(help="Folder for numbers and pictures.", show_default="results; none for --smoke")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with all results in the --out folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; the rest goes to stderr.")] = False,
 ) -> None:
     """Run published experiments and print the published numbers beside ours. Exit code 1 if ours miss a bar."""
     refuse_several_processes("reproduce")
@@ -38,6 +40,7 @@ def reproduce(
     from ..experiments import run
     from .listing import list_members
     from .screen import console
+    from .train import finite
 
     if out is None and not smoke and page is None:
         out = Path("results")
@@ -46,12 +49,14 @@ def reproduce(
         typer.echo(f"Left out: {problem}", err=True)
     chosen = [name for name in run.catalog() if name not in missing] if everything else list(experiment or [])
     if not chosen and page is None:
-        list_members("experiments")
+        list_members("experiments", as_json)
+        if as_json:
+            return
         typer.echo("Run it: recurra reproduce NAME; all of them: recurra reproduce --all --out results")
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    screen = console()
+    screen = console(stderr=as_json)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -77,6 +82,8 @@ def reproduce(
 
         write_atomically(page, run.page(out))
         screen.print(f"Written: {page}")
+    if as_json:
+        typer.echo(json.dumps(finite([run.record(outcome) for outcome in outcomes]), indent=2))
     if not smoke and not all(outcome.all_met for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -37,7 +37,10 @@ def train(
     known: Annotated[str | None, typer.Option(help="Table: columns known ahead, with commas.")] = None,
     past: Annotated[str | None, typer.Option(help="Table: columns known for the past only, with commas.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps to forecast.", show_default="found out")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the training: 15m, 90s, 1.5h.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Time for the training: 15m, 90s, 1.5h.", show_default="15m of a text, else by the data"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data, instead of --budget.")] = None,
     updates: Annotated[int | None, typer.Option(help="Number of updates, instead of --budget.")] = None,
     validation_fraction: Annotated[
