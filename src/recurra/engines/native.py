@@ -133,6 +133,29 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bo
     return job
 
 
+def stream_plan(cell: Cell, x: Tree, state: Tree) -> Any:
+    """A compiled step without hoisting and derivatives, for streams that are stepped one by one; or why there is none.
+
+    Args:
+        cell: whose step.
+        x: leaves (B, ...), as the step takes them.
+        state: leaves (B, ...).
+    """
+    if any(leaf.device.type != "cpu" for leaf in (*tree.leaves((x, state)), *cell.parameters())):
+        return "not on the CPU"
+    try:
+        from ..native.autodiff import Unsupported
+        from ..native.plan import Plan, Variant
+    except ImportError as error:
+        return f"the package llvmlite is missing ({error})"
+    job = _Job(cell, x, state, Controls())
+    try:
+        job.plan = Plan(job.step, job.parameters(cell), tree.leaves(x), tree.leaves(state), Variant(stream=True))
+    except (Unsupported, ImportError) as error:
+        return str(error)
+    return job
+
+
 def _said(what: str, sentence: str) -> str:
     if what not in _SAID:
         _SAID.add(what)

@@ -30,7 +30,8 @@ class Node:
     """One value of a step.
 
     Args:
-        op: ``leaf``, ``const``, ``view``, ``assemble``, ``reduce``, ``product``, or one of `ELEMENTWISE`.
+        op: ``leaf``, ``const``, ``view``, ``assemble``, ``reduce``, ``product``, ``gather`` (a row of a table), or one of
+            `ELEMENTWISE`.
         args: what it is computed from.
         shape: of one row, without the batch.
         dtype: FLOAT, INTEGER or BOOLEAN.
@@ -147,6 +148,10 @@ class Graph:
             return zero if start is None else start
         args = (a, weight) if start is None else (a, weight, start)
         return self.make("product", args, (weight.shape[1],), FLOAT, (), True)
+
+    def gather(self, table: Node, row: Node) -> Node:
+        """Row ``row`` (an integer) of a table (V, N) that is the same for all rows of the batch."""
+        return self.make("gather", (row, table), table.shape[1:], table.dtype, (), True)
 
     def assemble(self, shape: Sequence[int], parts: Sequence[tuple[Node, int, tuple[int, ...]]]) -> Node:
         """Zeros with disjoint parts written into them, each at ``offset + sum(i_d * strides_d)``."""

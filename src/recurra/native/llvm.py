@@ -310,25 +310,30 @@ class Writer:
         if slot.mode in ("time", "parity"):
             step = self.add(t, slot.shift)
             if slot.mode == "parity":
-                step = self.let(f"and i64 {step}, 1")
+                step = self.let(f"and i64 {self.add(step, '%origin')}, 1")
             index = self.add(self.times(step, "%B"), row)
         return self.let(
             f"getelementptr inbounds {self.stored(slot.dtype)}, ptr {base}, i64 {self.times(index, slot.size)}"
         )
 
     def program(self, name: str, program: Program, num_buffers: int, *, down: bool) -> None:
-        """A function ``void name(i64* data)``: data holds number of threads, T, B, then pointers."""
+        """A function ``void name(i64* data)``.
+
+        data holds the number of threads, T, B, the number of steps made before (its parity says which half of a pair of states
+        is the present one), then pointers.
+        """
         self.lines, self.label = [], "entry"
         self.declared.add("declare i32 @omp_get_thread_num()")
         header = f"define void @{name}(ptr noalias %data) #0 {{\nentry:"
         values = []
-        for i in range(3 + num_buffers + len(program.weights)):
+        for i in range(4 + num_buffers + len(program.weights)):
             at = self.let(f"getelementptr inbounds i64, ptr %data, i64 {i}")
-            values.append(self.let(f"load {'i64' if i < 3 else 'ptr'}, ptr {at}"))
-        threads, steps, batch = values[:3]
-        self.pointers = values[3 : 3 + num_buffers]
-        self.weights = values[3 + num_buffers :]
+            values.append(self.let(f"load {'i64' if i < 4 else 'ptr'}, ptr {at}"))
+        threads, steps, batch, origin = values[:4]
+        self.pointers = values[4 : 4 + num_buffers]
+        self.weights = values[4 + num_buffers :]
         self.put(f"%B = add i64 {batch}, 0")
+        self.put(f"%origin = add i64 {origin}, 0")
         tid = self.let(f"sext i32 {self.let('call i32 @omp_get_thread_num()')} to i64")
         begin = self.let(f"sdiv i64 {self.let(f'mul i64 {tid}, {batch}')}, {threads}")
         after = self.let(f"add i64 {tid}, 1")
@@ -376,6 +381,13 @@ class Writer:
 
         return load
 
+    def _gatherer(self, t: str, row: str, variables: Sequence[str]) -> Callable[[Node, Slot, str, Index], str]:
+        def gather(table: Node, slot: Slot, number: str, index: Index) -> str:
+            place = self.add(self.times(number, table.shape[1]), self._index(index, variables))
+            return self.load(self.address(slot, t, row), place, slot.dtype)
+
+        return gather
+
     def _index(self, index: Index, variables: Sequence[str]) -> str:
         place = str(index[0])
         for v, stride in zip(variables, index[1]):
@@ -392,7 +404,13 @@ class Writer:
                     variables.append(v)
                     nest(d + 1)
                 return
-            evaluate = Evaluator(program.places, stage.shape, self._loader(t, row, variables), self.operate)
+            evaluate = Evaluator(
+                program.places,
+                stage.shape,
+                self._loader(t, row, variables),
+                self.operate,
+                self._gatherer(t, row, variables),
+            )
             for store in stage.stores:
                 compute = evaluate.define if store.defines else evaluate
                 value = compute(store.value, whole(store.value.shape, stage.shape))
@@ -415,7 +433,13 @@ class Writer:
 
         def value() -> str:
             ordered = [variables[d] for d in range(len(shape))]
-            evaluate = Evaluator(program.places, shape, self._loader(t, row, ordered), self.operate)
+            evaluate = Evaluator(
+                program.places,
+                shape,
+                self._loader(t, row, ordered),
+                self.operate,
+                self._gatherer(t, row, ordered),
+            )
             return str(evaluate(stage.value, (0, strides)))
 
         def inner(i: int, total: str) -> str:

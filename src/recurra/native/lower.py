@@ -126,12 +126,14 @@ class Evaluator:
         extents: of the loop's variables.
         load: (node, slot, index) -> value.
         apply: (node, values of its arguments) -> value.
+        gather: (table, its slot, row, index in the row) -> value.
     """
 
     places: Mapping[Node, Slot]
     extents: tuple[int, ...]
     load: Callable[[Node, Slot, Index], Any]
     apply: Callable[[Node, list[Any]], Any]
+    gather: Callable[[Node, Slot, Any, Index], Any] = lambda *_: None
     known: dict[tuple[Node, Index], Any] = field(default_factory=dict)
 
     def __call__(self, node: Node, index: Index) -> Any:
@@ -165,6 +167,9 @@ class Evaluator:
                 if found is not None:
                     return self(part, _joined(found, contiguous(part.shape), 0))
             raise _Keep(node)
+        if node.op == "gather":
+            row, table = node.args
+            return self.gather(table, self.places[table], self(row, (0, (0,) * len(self.extents))), index)
         if node.op in ELEMENTWISE:
             return self.apply(node, [self(a, index) for a in node.args])
         raise AssertionError(f"{node.op} is not kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,12 +27,14 @@ class Variant:
     Args:
         lengths: rows may end early.
         reset: rows may start again.
-        learn: which imports and whether the state want derivatives; None for a plan without a backward part.
+        backward: with derivatives.
+        stream: nothing is computed beforehand, outputs and states stand apart: for single steps.
     """
 
     lengths: bool = False
     reset: bool = False
     backward: bool = False
+    stream: bool = False
 
 
 def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> list[Node]:
@@ -73,7 +76,7 @@ def started(graph: Graph, roots: Sequence[Node]) -> list[Node]:
                 plain = product.op == "product" and len(product.args) == 2 and product not in roots
                 is_import = other.op == "leaf" and other.attr[0] == "x"
                 if plain and is_import and users[product] == {node} and node not in new:
-                    new[node] = graph.product(*product.args, other)
+                    new[node] = graph.product(product.args[0], product.args[1], other)
     return substitute(graph, roots, new) if new else list(roots)
 
 
@@ -102,7 +105,7 @@ class Plan:
     def __init__(
         self, step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], variant: Variant
     ) -> None:
-        self.traced = trace(step, parameters, xs, states)
+        self.traced = trace(step, parameters, xs, states, hoist=not variant.stream)
         self.variant = variant
         floats = [t.dtype for t in (*parameters, *xs, *states) if t.is_floating_point()]
         if len(set(floats)) != 1:
@@ -165,7 +168,7 @@ class Plan:
     def _forward(self) -> None:
         backward = self.variant.backward
         self.same: dict[int, int] = {}  # output -> state leaf that it equals
-        if not self.variant.lengths:
+        if not self.variant.lengths and not self.variant.stream:
             for i, y in enumerate(self.outputs):
                 for j, new in enumerate(self.states):
                     if y is new and not self.constant[j] and i not in self.same:
@@ -287,8 +290,18 @@ class Plan:
         weights = [self.packed(node, imports) for node in program.weights]
         pointers = [t.data_ptr() for t in (*arrays, *weights)]
         threads = self.threads(program, num_steps, rows)
-        data = (ctypes.c_int64 * (3 + len(pointers)))(threads, num_steps, rows, *pointers)
+        data = (ctypes.c_int64 * (4 + len(pointers)))(threads, num_steps, rows, 0, *pointers)
         run(self.code, name, data, threads)
+
+    def caller(self, name: str, data: Any, threads: int) -> Callable[[], None]:
+        """A call of one function with data that stays where it is."""
+        if threads > 1:
+            return partial(run, self.code, name, data, threads)
+        return partial(self.code.functions[name], ctypes.addressof(data))
+
+    def torch_type(self, dtype: str) -> torch.dtype:
+        """torch's type for one of the graph's kinds."""
+        return _torch(dtype, self.dtype)
 
     def threads(self, program: Program, num_steps: int, rows: int) -> int:
         """As many as torch uses, unless the work is too small to share."""

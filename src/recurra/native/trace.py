@@ -73,6 +73,11 @@ class Traced:
         values = self._found(self.results, known, rows)
         return values[: len(self.outputs)], values[len(self.outputs) :]
 
+    def placeholders(self) -> list[tuple[int, int]]:
+        """(import, number of the placeholder that it is), for imports that are given from outside as they are."""
+        order = {node: number for number, node in enumerate(self._placeholders())}
+        return [(k, order[i.node]) for k, i in enumerate(self.imports) if i.node in order]
+
     def _placeholders(self) -> list[fx.Node]:
         return [n for n in self.source.nodes if n.op == "placeholder"]
 
@@ -103,12 +108,15 @@ class Traced:
         return [known[n] for n in nodes]
 
 
-def trace(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor]) -> Traced:
+def trace(
+    step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], *, hoist: bool = True
+) -> Traced:
     """Trace one step.
 
     Args:
         step: from lists of parameters, input leaves and state leaves to lists of output and next-state leaves.
         parameters, xs, states: tensors of the right form, xs and states with any number of rows.
+        hoist: what depends on the input alone is computed beforehand.
 
     Raises:
         Unsupported: an operation that has no native form.
@@ -132,11 +140,11 @@ def trace(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states
         except (torch._subclasses.fake_tensor.DynamicOutputShapeException, RuntimeError, ValueError) as error:
             raise Unsupported(f"the step could not be traced ({str(error).splitlines()[0][:150]})") from error
     counts = (len(parameters), len(xs), len(states))
-    return _Reader(module.graph, rows, counts).read(counted[-1])
+    return _Reader(module.graph, rows, counts, hoist).read(counted[-1])
 
 
 class _Reader:
-    def __init__(self, source: fx.Graph, rows: int, counts: tuple[int, int, int]) -> None:
+    def __init__(self, source: fx.Graph, rows: int, counts: tuple[int, int, int], hoist: bool) -> None:
         self.source, self.rows, self.counts = source, rows, counts
         self.graph = Graph()
         self.placeholders = [n for n in source.nodes if n.op == "placeholder"]
@@ -147,7 +155,8 @@ class _Reader:
         for n in source.nodes:
             if n.op == "call_function":
                 inner = {self.color[a] for a in n.all_input_nodes}
-                self.color[n] = "R" if "R" in inner else "X" if "X" in inner else "P"
+                inside = "R" in inner or ("X" in inner and not hoist)
+                self.color[n] = "R" if inside else "X" if "X" in inner else "P"
             elif n.op == "get_attr":
                 self.color[n] = "P"
         self.imports: list[Import] = []
@@ -745,3 +754,12 @@ def _baddbmm(r: _Reader, n: fx.Node, c: Any, a: Any, b: Any, beta: float = 1, al
     if (alpha, beta) != (1, 1):
         raise Unsupported("baddbmm with factors has no native form")
     return r.elementwise(n, "add", c, _bmm(r, n, a, b))
+
+
+@_on(aten.embedding.default, aten.index_select.default)
+def _gather(r: _Reader, n: fx.Node, table: Any, *args: Any, **_: Any) -> Node:
+    dim, rows = (0, args[0]) if n.target is aten.embedding.default else args[:2]
+    values, row = r.value(table), r.value(rows)
+    if dim != 0 or values.batched or values.op != "leaf" or len(values.shape) != 2 or row.shape != ():
+        raise Unsupported("looking up anything but a row of a parameter for each row of the batch has no native form")
+    return r.graph.gather(values, row)
