@@ -12,6 +12,7 @@ _PLACES = {
     "Recurrent": "recurra.layers",
     "Bidirectional": "recurra.layers",
     "Grid": "recurra.layers",
+    "Session": "recurra.layers",
     "Controls": "recurra.core",
     "Chunk": "recurra.core",
     "CrossEntropy": "recurra.core",
