@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from recurra.core.tree import leaves
 from recurra.datasets.series import SeriesSet
@@ -260,10 +262,51 @@ def test_odd_series_still_give_numbers(data: np.ndarray) -> None:
     assert np.isfinite(out.quantiles).all()
 
 
+@settings(max_examples=40)
+@given(
+    data=st.lists(
+        hnp.arrays(
+            np.float64,
+            st.integers(0, 25),
+            elements=st.one_of(
+                st.just(math.nan), st.sampled_from([0.0, 1.0, -1.0, 1e9]), st.floats(-1e120, 1e120), st.just(math.inf)
+            ),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    horizon=st.sampled_from([None, 1, 3]),
+    horizons=st.sampled_from(["direct", "recursive"]),
+)
+def test_any_numbers(data: list[np.ndarray], horizon: int | None, horizons: str) -> None:
+    """Any series end in finite forecasts or in one sentence."""
+    model = Forecaster(horizon, horizons=horizons, hidden_size=2, num_updates=1, num_paths=5)
+    try:
+        found = model.fit(data).forecast()
+    except ValueError as error:
+        assert " must be " in str(error)  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert np.isfinite(found.point).all()
+    assert np.isfinite(found.quantiles).all()
+    assert (np.diff(found.quantiles, axis=-1) >= 0).all()
+    assert model.notes_
+
+
 @pytest.mark.parametrize("unit", [1e-13, 1e-30, 1e90])
 def test_the_unit_of_the_values_does_not_matter(unit: float) -> None:
     plain = Forecaster(**SMALL).fit(wave()).predict()
     np.testing.assert_allclose(Forecaster(**SMALL).fit(unit * wave()).predict() / unit, plain, rtol=1e-3, atol=1e-3)
+
+
+def test_values_that_the_net_cannot_hold() -> None:
+    with pytest.raises(
+        ValueError, match=r"scaling must be 'series' or 'global' for values above 1e\+15, .*, got 'none' for"
+    ):
+        Forecaster(**SMALL, scaling="none").fit(1e40 * wave())
+    model = Forecaster(**SMALL, transform="none").fit(wave())
+    with pytest.raises(ValueError, match="data must be of about the size of the training data, got values so far away"):
+        model.predict(1e60 * wave())
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-6, -3.3])

@@ -24,7 +24,7 @@ from .forecasting.backtest import Backtest, backtest
 from .forecasting.decide import decide, held_out_note
 from .forecasting.evaluation import evaluate_at
 from .forecasting.forecast import Forecast
-from .forecasting.inputs import as_series, check_sizes, series_from_json, series_to_json
+from .forecasting.inputs import UNNAMED, as_series, check_sizes, series_from_json, series_to_json
 from .forecasting.network import ForecastLoss, Member, Nets, Row, as_cell
 from .forecasting.unfold import unfold
 from .forecasting.windows import Prepared, Setup, Windows, ends_of
@@ -602,7 +602,13 @@ class Forecaster(Estimator):
                     continue
                 if out.shape[-1] > 1:
                     out[..., 1:] = np.sort(out[..., 1:] + np.array(getattr(self, "offsets_", 0.0)), -1)
-                found.append(prepared.restore(out, normal, w))
+                out = prepared.restore(out, normal, w)
+                if not np.isfinite(out).all():
+                    bad = prepared.series.names[int(w[np.argwhere(~np.isfinite(out))[0][0]])]
+                    place = "data" if bad.startswith(UNNAMED) else f"series {bad!r}"
+                    want = "of about the size of the training data"
+                    raise ValueError(sentence(WHERE, place, want, "values so far away that no number is forecast"))
+                found.append(out)
         return np.concatenate(found) if found else np.zeros((0, shape.horizon, len(self.setup_.targets), shape.outputs))
 
     def _split(self, outputs: Array) -> tuple[Array, Array]:

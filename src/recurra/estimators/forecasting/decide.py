@@ -19,6 +19,7 @@ Array = np.ndarray
 WHERE = "Forecaster"
 STRONG = 0.7
 LONGEST = 720
+LARGEST = 1e15
 
 
 def decide(model: Forecaster, series: SeriesSet, notes: list[str]) -> tuple[Setup, Array]:
@@ -209,6 +210,10 @@ def _scaling(
             own[name] = [m.tolist(), s.tolist()]
     if scaling == "none":
         means, sds = np.zeros(channels), np.ones(channels)
+        largest = max((float(np.nanmax(np.abs(v), initial=0.0)) for v in changed), default=0.0)
+        if largest > LARGEST:
+            want = f"'series' or 'global' for values above {LARGEST:g}, which the net cannot square"
+            raise ValueError(sentence(WHERE, "scaling", want, f"'none' for {largest:g}"))
     return scaling, means, sds, own
 
 

@@ -322,7 +322,8 @@ def _standard(values: Array, means: Array, sds: Array) -> Array:
 
 
 def _tensor(values: Array, device: torch.device | str) -> Tensor:
-    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=device)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is noticed behind the net
+        return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=device)
 
 
 def _normal(values: Array, setup: Setup) -> tuple[Array, Array]:
