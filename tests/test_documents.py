@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
+import recurra
 from docs.build_reference import capabilities
 from recurra.cli.main import app
+from recurra.core import members
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -71,6 +74,17 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_table_of_capabilities_is_complete() -> None:
     text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+Cell)` \|", text, re.MULTILINE) == [c.__name__ for c in capabilities()]
+
+
+def test_the_table_of_torchs_layers_is_code_that_runs() -> None:
+    """Both sides of a row are built, and have as many outputs."""
+    text = (ROOT / "docs" / "from-torch-nn.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(nn\.\w+\([^`]+\))` \| `([^`]+\))` \|", text, re.MULTILINE)
+    assert len(rows) >= 4
+    names = {**members("cells"), "Recurrent": recurra.Recurrent, "nn": torch.nn, "D": 3, "H": 5, "P": 2}
+    xs = torch.zeros(7, 4, 3)
+    for theirs, ours in rows:
+        assert eval(ours, names)(xs)[0].shape == eval(theirs, names)(xs)[0].shape, (theirs, ours)
 
 
 def test_readme_begins_with_the_two_commands() -> None:
