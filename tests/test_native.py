@@ -321,3 +321,19 @@ def test_a_flat_index_is_split_into_coordinates(shape: list[int], data: st.DataO
     assert found is not None
     assert found[0] == place
     assert split_flat(int(torch.tensor(shape).prod()), [], shape, strides) is None
+
+
+def test_a_plan_is_explained() -> None:
+    from typer.testing import CliRunner
+
+    from recurra.cli.main import app
+
+    result = CliRunner().invoke(app, ["explain", "LSTMCell", "--input-size", "5", "--hidden-size", "6"])
+    text = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert "addmm 24" in text
+    assert "product with a recurrent weight 6 x 24 onto the hoisted term" in text
+    assert f"{2 * 6 * 24:,} of them in products" in text
+    wrong = CliRunner().invoke(app, ["explain", "Stack"])
+    assert wrong.exit_code == 2
+    assert "must be a cell that is made from input_size and hidden_size" in wrong.output

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, evaluate, forecast, generate, listing, predict, report, reproduce, show, train
+from . import check, demo, evaluate, explain, forecast, generate, listing, predict, report, reproduce, show, train
 from .edge import speak_unicode
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ for _name, _function, _panel in (
     ("report", report.report, "Models of your data"),
     ("list", listing.list_members, "The catalog"),
     ("show", show.show, "The catalog"),
+    ("explain", explain.explain, "The catalog"),
     ("check", check.check, "The catalog"),
     ("reproduce", reproduce.reproduce, "The catalog"),
 ):

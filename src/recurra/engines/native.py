@@ -141,6 +141,16 @@ def stream_plan(cell: Cell, x: Tree, state: Tree) -> Any:
         x: leaves (B, ...), as the step takes them.
         state: leaves (B, ...).
     """
+    return _planned(cell, x, state, stream=True)
+
+
+def training_plan(cell: Cell, x: Tree, state: Tree) -> Any:
+    """The plan of a step, forward and backward; or why there is none. Arguments as for `stream_plan`."""
+    found = _planned(cell, x, state, stream=False)
+    return found if isinstance(found, str) else found.plan
+
+
+def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool) -> Any:
     if any(leaf.device.type != "cpu" for leaf in (*tree.leaves((x, state)), *cell.parameters())):
         return "not on the CPU"
     try:
@@ -149,8 +159,9 @@ def stream_plan(cell: Cell, x: Tree, state: Tree) -> Any:
     except ImportError as error:
         return f"the package llvmlite is missing ({error})"
     job = _Job(cell, x, state, Controls())
+    variant = Variant(backward=not stream, stream=stream)
     try:
-        job.plan = Plan(job.step, job.parameters(cell), tree.leaves(x), tree.leaves(state), Variant(stream=True))
+        job.plan = Plan(job.step, job.parameters(cell), tree.leaves(x), tree.leaves(state), variant)
     except (Unsupported, ImportError) as error:
         return str(error)
     return job
