@@ -20,6 +20,8 @@ from recurra.estimators.forecasting import coverage, find_seasons, mae, mase, pi
 from recurra.estimators.forecasting.baselines import METHODS, answer
 from recurra.estimators.forecasting.calendar import features, natural_periods
 from recurra.estimators.forecasting.decide import decide
+from recurra.estimators.forecasting.evaluation import naive_of
+from recurra.estimators.forecasting.measures import naive_error
 from recurra.estimators.forecasting.windows import Prepared, Setup
 
 SMALL: dict[str, Any] = {"hidden_size": 6, "num_updates": 12, "batch_size": 16, "horizon": 4}
@@ -297,6 +299,37 @@ def test_any_numbers(data: list[np.ndarray], horizon: int | None, horizons: str)
 def test_the_unit_of_the_values_does_not_matter(unit: float) -> None:
     plain = Forecaster(**SMALL).fit(wave()).predict()
     np.testing.assert_allclose(Forecaster(**SMALL).fit(unit * wave()).predict() / unit, plain, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=30)
+@given(
+    history=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 12), st.integers(1, 3)),
+        elements=st.one_of(st.just(math.nan), st.floats(-1e6, 1e6)),
+    ),
+    period=st.integers(1, 5),
+    horizon=st.integers(1, 7),
+)
+def test_naive_forecasts_of_many_variables(history: np.ndarray, period: int, horizon: int) -> None:
+    point, errors = naive_of(history, horizon, period)
+    for c in range(history.shape[1]):
+        np.testing.assert_array_equal(point[:, c], answer("seasonal naive", history[:, c], horizon, period, ())[0])
+        np.testing.assert_allclose(errors[c], naive_error(history[:, c], period), rtol=1e-12)
+
+
+def test_very_many_variables() -> None:
+    data = np.random.default_rng(0).normal(size=(8, 4_000))
+    model = Forecaster(horizon=1, window=3, hidden_size=2, num_updates=1).fit(data)
+    assert model.predict().shape == (1, 4_000)
+    with pytest.raises(
+        ValueError, match=r"variables must be 'separate' for 4,000 variables, got a net of [0-9,]+ weights"
+    ):
+        Forecaster(horizon=2, variables="joint", num_updates=1, hidden_size=20_000).fit(data)
+    with pytest.raises(
+        ValueError, match=r"must be 'separate' for more than 100,000 of them, got 'joint' for 1,000,000"
+    ):
+        Forecaster(horizon=1, variables="joint", num_updates=1).fit(np.ones((3, 1_000_000)))
 
 
 def test_values_that_the_net_cannot_hold() -> None:

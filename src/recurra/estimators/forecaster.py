@@ -36,6 +36,8 @@ MAX_VALIDATION_ROWS = 2_048
 MAX_WINDOWS = 4_000_000
 BATCH_ROWS = 1_024
 MOST_AHEAD = 1_000_000
+MOST_WEIGHTS = 300_000_000
+MOST_JOINT = 100_000
 Array = np.ndarray
 
 
@@ -255,6 +257,9 @@ class Forecaster(Estimator):
         self._check_folder(folder, resume)
         found, self._form = self.read(data, known, past)
         self._check_columns(known, past)
+        if self.variables == "joint" and len(found.targets) > MOST_JOINT:
+            got = f"'joint' for {len(found.targets):,}"
+            raise ValueError(sentence(WHERE, "variables", f"'separate' for more than {MOST_JOINT:,} of them", got))
         fingerprint = _fingerprint(found)
         if self._already_there(folder, resume, fingerprint):
             return self
@@ -549,6 +554,17 @@ class Forecaster(Estimator):
         decoder = self.decoder
         if decoder == "auto":
             decoder = "segments" if shape.num_future > 1 else "direct"
+        steps = shape.segment if decoder == "segments" else shape.horizon
+        size = self.num_members * self.hidden_size * (shape.features + steps * shape.channels * shape.outputs)
+        if size > MOST_WEIGHTS:
+            want = (
+                f"'separate' for {len(setup.targets):,} variables"
+                if setup.joint
+                else "fewer steps read and forecast at once"
+            )
+            hint = "Or give a smaller hidden_size, segment or horizon."
+            name = "variables" if setup.joint else "segment and horizon"
+            raise ValueError(sentence(WHERE, name, want, f"a net of {size:,} weights", hint))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network: nn.Module = Nets(

@@ -126,7 +126,12 @@ def _seasons(model: Forecaster, flat: list[Array], series: SeriesSet, length: in
 def _transform(model: Forecaster, values: list[Array], names: tuple[str, ...], notes: list[str]) -> tuple[str, ...]:
     """Per variable."""
     kinds = []
+    with np.errstate(invalid="ignore"):
+        positive = np.all([((v > 0) | ~np.isfinite(v)).all(0) for v in values], axis=0)  # (C,)
     for c, name in enumerate(names):
+        if model.transform == "auto" and not positive[c]:
+            kinds.append("none")
+            continue
         columns = [v[np.isfinite(v[:, c]), c] for v in values]
         columns = [v for v in columns if len(v)]
         low = min(v.min() for v in columns) if columns else 0.0
