@@ -274,6 +274,7 @@ class Training:
     def _begin(self) -> None:
         """Decide everything that is left to decide."""
         settings, plan = self.settings, self.plan
+        rng = random_state()
         plan["precision"], seconds = choose_precision(self)
         plan.update(
             num_parameters=sum(p.numel() for p in self.module.parameters()),
@@ -287,6 +288,7 @@ class Training:
         plan["num_updates"] = count_updates(self, seconds)
         plan["num_validations"] = min(plan["num_validations"], plan["num_updates"])
         self.plan.update(self.place.share(plan))
+        set_random_state(rng)  # so that a budget gives the weights that its number of updates gives
         self.prepare()
 
     def prepare(self) -> None:
