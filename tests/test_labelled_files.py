@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recurra.datasets.decode import decode, read_text
-from recurra.datasets.labelled_text import parse_labelled_text, read_labelled_text
+from recurra.datasets.labelled_text import parse_labelled_text, read_labelled_text, read_texts
 from recurra.datasets.ts_files import (
     LabelledSeries,
     parse_long,
@@ -309,6 +309,18 @@ def test_damaged_files(name: str, place: int, what: str, tmp_path_factory: pytes
     path = put(tmp_path_factory.getbasetemp(), name, data)
     for reader in READERS:
         told(reader, path)
+    texts = told(read_texts, path)
+    assert texts is None or texts[0]  # type: ignore[index]
+
+
+@given(
+    content=st.one_of(LETTERS, LETTERS.map(lambda text: "text,label\n" + text), st.just("\ufeff\n"), st.just("text\n"))
+)
+def test_any_texts(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = put(tmp_path_factory.getbasetemp(), "texts", content.encode())
+    found = told(read_texts, path)
+    assert found is None or all(isinstance(text, str) for text in found[0])  # type: ignore[index]
+    told(read_labelled_text, path)
 
 
 @pytest.mark.skipif("RECURRA_DATA" not in os.environ, reason="needs the files below RECURRA_DATA")

@@ -95,6 +95,8 @@ def read_texts(
     path = Path(path)
     content, notes = read_text(path)
     lines = [line for line in content.split("\n") if line.strip()]
+    if not lines:
+        raise ValueError(sentence(path.name, "the file", "texts", "nothing but blank lines"))
     separator = max(",\t;", key=lines[0].count)
     header = [cell.strip().strip('"') for cell in lines[0].split(separator)]
     low = [name.lower() for name in header]
@@ -107,7 +109,15 @@ def read_texts(
             return lines, (*notes, "Each line is one text.")
         found = parse_labelled_text(content, path.name, form=form, target=target if form == "table" else None)
         return found.texts, (*notes, *found.notes)
-    rows = [row for row in csv.reader(content.splitlines(keepends=True), delimiter=separator) if any(row)]
+    csv.field_size_limit(max(csv.field_size_limit(), 2**24))
+    reader = csv.reader(content.splitlines(keepends=True), delimiter=separator)
+    try:
+        rows = [row for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        where = f"{path.name}: line {reader.line_num}"
+        raise ValueError(sentence(where, "a row", "one of a table", str(error))) from None
+    if len(rows) < 2:
+        raise ValueError(sentence(path.name, "a table", "rows below the header", "none"))
     place = header.index(column)
     if len(header) == 1:
         return lines[1:], (*notes, f"Each line below {column!r} is one text.")
