@@ -69,7 +69,7 @@ class ForecasterJob(Job):
         self.facts.append(("Forecast", ", ".join(found.targets[:8]) + (" ..." if len(found.targets) > 8 else "")))
         if found.known_names or found.past_names:
             self.facts.append(("Beside", ", ".join([*found.known_names, *found.past_names])))
-        self.facts += [("Read", note) for note in found.notes]
+        self.facts += [("Read", note) for note in found.notes if not note.startswith("Forecast: ")]  # said above
 
     def defaults(self) -> dict[str, Any]:
         """The roles of the columns; the series themselves are handed over."""
