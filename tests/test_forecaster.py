@@ -256,7 +256,9 @@ def test_an_unfitted_model_says_so() -> None:
         Forecaster().predict()
 
 
-@pytest.mark.parametrize("data", [np.ones(40), np.zeros(40), 1e12 + np.arange(40.0), 1e-9 * wave(40), np.arange(5.0)])
+@pytest.mark.parametrize(
+    "data", [np.ones(40), np.zeros(40), 1e12 + np.arange(40.0), 1e-9 * wave(40), np.arange(5.0), np.arange(10.0, 60.0)]
+)
 def test_odd_series_still_give_numbers(data: np.ndarray) -> None:
     model = Forecaster(hidden_size=4, num_updates=5).fit(data)
     out = model.forecast()

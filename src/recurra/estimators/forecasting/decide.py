@@ -165,7 +165,7 @@ def _grows_with_level(columns: list[Array]) -> bool:
             if change > 0:
                 levels.append(np.log(np.abs(block).mean()))
                 changes.append(np.log(change))
-    if len(levels) < 4 or np.ptp(levels) < 0.3:
+    if len(levels) < 4 or np.ptp(levels) < 0.3 or np.ptp(changes) < 1e-9:
         return False
     slope, correlation = np.polyfit(levels, changes, 1)[0], np.corrcoef(levels, changes)[0, 1]
     return bool(slope > 0.5 and correlation > 0.5)
