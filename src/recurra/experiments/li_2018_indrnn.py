@@ -278,7 +278,9 @@ def deep_indrnn(
     for i in range(1, num_layers):
         init = "long" if keep_last and i == num_layers - 1 else "span"
         layers.append(
-            Residual(Stack(LayerNormCell(units), IndRNNCell(units, units, max_steps=span, recurrent_init=init)))
+            Residual(
+                Stack(LayerNormCell(units), IndRNNCell(units, units, max_steps=span, gamma=gamma, recurrent_init=init))
+            )
         )
     return Stack(*layers, LayerNormCell(units))
 
