@@ -18,7 +18,8 @@ from ..cells import ElmanCell, GRUCell, LSTMCell
 from ..core import BinaryCrossEntropy, Cell, Chunk, Claim, Experiment, Log
 from ..datasets.folder import data_folder
 from ..datasets.piano_rolls import PianoRolls, read_piano_rolls
-from ..engines import Auto
+from ..engines import Auto, Native
+from ..learning import BPTT
 from ..training import Progress, fit
 from ..wrappers import Dropout, Readout
 from .prediction import Stages
@@ -45,8 +46,8 @@ class _Plan(NamedTuple):
 
 _PLANS = {
     "jsb": _Plan(30, 4, 0.15),
-    "nottingham": _Plan(50, 4, 0.0, 0.5),
-    "muse": _Plan(25, 8, 0.0, 0.5),
+    "nottingham": _Plan(60, 4, 0.05, 0.6),
+    "muse": _Plan(40, 4, 0.0, 0.7),
     "piano": _Plan(15, 16, 0.1),
 }
 
@@ -123,6 +124,7 @@ class Chung2014Music(Experiment):
                 label = f"{name} {unit}"
                 net, curves[label] = self._learned(unit, _PLANS[name], data, frequency, stages(label))
                 metrics[f"{name}_{unit}"] = nats_per_step(net, data.test)
+                metrics[f"{name}_{unit}_training"] = nats_per_step(net, data.train)
                 metrics[f"weights_{unit}"] = sum(p.numel() for p in net.parameters())
             metrics[f"{name}_tanh_behind_gru"] = metrics[f"{name}_tanh"] - metrics[f"{name}_gru"]
         log.figure("validation", partial(_draw, curves=curves))
@@ -167,6 +169,7 @@ class Chung2014Music(Experiment):
             chunks(),
             BinaryCrossEntropy(),
             partial(torch.optim.Adam, lr=lr),
+            rule=BPTT(engine=Native()),
             num_steps=total,
             clip_norm=1.0,
             lr_schedule=lambda n: 1 - n / total,
