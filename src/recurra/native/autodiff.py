@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import pi, sqrt
 
-from .graph import FLOAT, Graph, Node
+from .graph import FLOAT, Graph, Node, reachable
 
 
 class Unsupported(Exception):
@@ -77,7 +77,7 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
             sums[value].whole.append(seed)
     leaves: dict[Node, Node] = {}
     products: list[tuple[Node, Node, Node]] = []
-    for node in _reverse([value for value, _ in outputs if is_wanted(value)]):
+    for node in reversed(reachable(value for value, _ in outputs if is_wanted(value))):
         if node not in sums or not is_wanted(node):
             continue
         g = _total(graph, node, sums.pop(node))
@@ -102,17 +102,6 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
                 else:
                     sums[argument].parts.append((whole, *part))
     return Backward(leaves, products, saved)
-
-
-def _reverse(roots: Sequence[Node]) -> list[Node]:
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(node.args)
-    return sorted(seen, key=lambda n: -n.number)
 
 
 def _total(graph: Graph, node: Node, found: _Sum) -> Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -226,3 +226,20 @@ def _compose(
 def read_from(node: Node) -> tuple[Node, ...]:
     """Arguments that are values of the step; a weight is packed outside."""
     return (node.args[0], *node.args[2:]) if node.op == "product" else node.args
+
+
+def reachable(roots: Iterable[Node], below: Callable[[Node], Iterable[Node]] = lambda node: node.args) -> list[Node]:
+    """Everything that some values are made of, themselves included, in order of creation.
+
+    Args:
+        roots: where to begin.
+        below: what a node is made of.
+    """
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(below(node))
+    return sorted(seen, key=lambda n: n.number)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, read_from, split_flat
+from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, reachable, read_from, split_flat
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Lowering:
         self.roots, self.leaves, self.num_buffers, self.extra = roots, leaves, num_buffers, kept
 
     def run(self) -> Program:
-        reached = _reachable([r.value for r in self.roots], self.leaves)
+        reached = reachable([r.value for r in self.roots], lambda n: () if n in self.leaves else read_from(n))
         self.kept = {n for n in reached if n.op in ("product", "reduce")} | (self.extra & set(reached))
         for node in reached:
             if node.op == "product" and self._as_rows(node.args[0]) is None:
@@ -277,19 +277,8 @@ class _Lowering:
         return max([self.level(n) + 1 for n in self._kept_below(node)], default=0)
 
     def _kept_below(self, node: Node) -> set[Node]:
-        found: set[Node] = set()
-        seen: set[Node] = set()
-        stack = [node]
-        while stack:
-            n = stack.pop()
-            if n in seen:
-                continue
-            seen.add(n)
-            if n in self.kept:
-                found.add(n)
-            elif n not in self.leaves:
-                stack.extend(n.args)
-        return found
+        below = reachable([node], lambda n: () if n in self.kept or n in self.leaves else n.args)
+        return self.kept.intersection(below)
 
     def _computed(self, node: Node, slot: Slot, weights: list[Node]) -> list[tuple[int, int, Any]]:
         level = self.level(node)
@@ -369,15 +358,3 @@ def _flattened(shape: tuple[int, ...], store: Store) -> tuple[tuple[int, ...], S
         return shape, store
     n, stride = (shape[kept[0]], store.strides[kept[0]]) if kept else (1, 0)
     return (n,), replace(store, strides=(stride,))
-
-
-def _reachable(roots: Sequence[Node], leaves: Mapping[Node, Slot]) -> list[Node]:
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            if node not in leaves:
-                stack.extend(read_from(node))
-    return sorted(seen, key=lambda n: n.number)

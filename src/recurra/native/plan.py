@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .autodiff import Unsupported, differentiate
 from .build import Code, build, machine, run, target_text
-from .graph import BOOLEAN, FLOAT, Graph, Node, read_from
+from .graph import BOOLEAN, FLOAT, Graph, Node, reachable, read_from
 from .llvm import Writer
 from .lower import Program, Root, Slot, lower
 from .trace import Step, trace
@@ -59,16 +59,11 @@ def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> li
 
 def started(graph: Graph, roots: Sequence[Node]) -> list[Node]:
     """Sums of an import and a product become products that begin with the import, if nothing else reads the product."""
+    seen = reachable(roots)
     users: dict[Node, set[Node]] = {}
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            for a in node.args:
-                users.setdefault(a, set()).add(node)
-                stack.append(a)
+    for node in seen:
+        for a in node.args:
+            users.setdefault(a, set()).add(node)
     new: dict[Node, Node] = {}
     for node in seen:
         if node.op == "add":
@@ -460,16 +455,6 @@ def _torch(dtype: str, real: torch.dtype) -> torch.dtype:
     return {FLOAT: real, BOOLEAN: torch.bool}.get(dtype, torch.int64)
 
 
-def _leaves(roots: Sequence[Node]) -> set[Node]:
+def _leaves(roots: Sequence[Node]) -> list[Node]:
     """Leaves that are read element by element (a weight is packed and needs none)."""
-    found: set[Node] = set()
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            if node.op == "leaf":
-                found.add(node)
-            stack.extend(read_from(node))
-    return found
+    return [node for node in reachable(roots, read_from) if node.op == "leaf"]
