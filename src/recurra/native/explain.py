@@ -102,7 +102,7 @@ def _operations(program: Program, stage: Loop | Reduce) -> int:
     evaluate = Evaluator(program.places, shape, lambda *_: None, apply)
     if isinstance(stage, Loop):
         for store in stage.stores:
-            (evaluate.define if store.defines else evaluate)(store.value, whole(store.value.shape, stage.shape))
+            (evaluate.define if store.defines else evaluate)(store.value, store.index(stage.shape))
     else:
         evaluate(stage.value, whole(stage.value.shape, shape))
     return len(seen)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
-from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero, whole
+from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero
 
 CHUNK = 48
 """Rows that one thread carries through a step together."""
@@ -413,7 +413,7 @@ class Writer:
             )
             for store in stage.stores:
                 compute = evaluate.define if store.defines else evaluate
-                value = compute(store.value, whole(store.value.shape, stage.shape))
+                value = compute(store.value, store.index(stage.shape))
                 index = self._index((store.offset, store.strides), variables)
                 if store.add:
                     old = self.load(targets[store.slot], index, store.slot.dtype)

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
-from .graph import ELEMENTWISE, EXPENSIVE, Node, contiguous, reachable, read_from, split_flat
+from .graph import (
+    BOOLEAN,
+    ELEMENTWISE,
+    EXPENSIVE,
+    FLOAT,
+    INTEGER,
+    Node,
+    contiguous,
+    reachable,
+    read_from,
+    split_flat,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,8 @@ class Slot:
 class Store:
     """In a loop: ``slot[offset + sum(v_i * strides_i)] = value`` or ``+= value``.
 
-    ``defines``: the value is computed here, elsewhere it is read from the slot.
+    ``defines``: the value is computed here, elsewhere it is read from the slot. ``part``: from which flat element on the
+    value is taken; None for the whole of it.
     """
 
     value: Node
@@ -41,6 +54,11 @@ class Store:
     strides: tuple[int, ...]
     add: bool = False
     defines: bool = False
+    part: int | None = None
+
+    def index(self, shape: tuple[int, ...]) -> Index:
+        """Where the value is asked for in a loop over ``shape``."""
+        return whole(self.value.shape, shape) if self.part is None else (self.part, (1,))
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,8 @@ class Zero:
 
     slot: Slot
 
+
+_MOST_PIECES = 16
 
 Stage = Loop | Reduce | Product | Zero
 Index = tuple[int, tuple[int, ...]]
@@ -166,6 +186,9 @@ class Evaluator:
                 found = self._split(index, offset, part.shape, strides)
                 if found is not None:
                     return self(part, _joined(found, contiguous(part.shape), 0))
+            low, high = index[0], index[0] + sum(s * (n - 1) for s, n in zip(index[1], self.extents))
+            if all(high < offset or low > _last(part, offset, strides) for part, (offset, strides) in _parts(node)):
+                return self.apply(Node("const", (), (), node.dtype, False, (_ZERO[node.dtype],), -1), [])
             raise _Keep(node)
         if node.op == "gather":
             row, table = node.args
@@ -176,6 +199,18 @@ class Evaluator:
 
     def _split(self, index: Index, start: int, shape: Sequence[int], strides: Sequence[int]) -> Any:
         return split_flat(index[0] - start, list(zip(index[1], self.extents)), shape, strides)
+
+
+_ZERO = {FLOAT: "0.0", INTEGER: "0", BOOLEAN: "False"}
+
+
+def _parts(node: Node) -> list[tuple[Node, tuple[int, tuple[int, ...]]]]:
+    return list(zip(node.args, node.attr))
+
+
+def _last(part: Node, offset: int, strides: Sequence[int]) -> int:
+    """The last flat element that a part takes."""
+    return offset + sum((n - 1) * s for n, s in zip(part.shape, strides))
 
 
 def _joined(found: tuple[list[int], list[list[int]]], strides: Sequence[int], offset: int) -> Index:
@@ -308,12 +343,12 @@ class _Lowering:
             shape, store = what
             if 0 in shape:
                 continue
-            shape, store = _flattened(shape, store)
-            key = (level, shape)
-            if key not in loops:
-                loops[key] = []
-                order.append((level, 2, i, key))
-            loops[key].append(store)
+            for piece_shape, piece in self._pieces(*_flattened(shape, store)):
+                key = (level, piece_shape)
+                if key not in loops:
+                    loops[key] = []
+                    order.append((level, 2, i, key))
+                loops[key].append(piece)
         for _, kind, _, what in sorted(order, key=lambda o: o[:3]):
             if kind < 2:
                 stages.append(what)
@@ -321,26 +356,55 @@ class _Lowering:
                 stages.append(Loop(what[1], tuple(loops[what])))
         return stages
 
+    def _pieces(self, shape: tuple[int, ...], store: Store) -> list[tuple[tuple[int, ...], Store]]:
+        """A store of a vector cut where what it is made of was put together, so that each piece is computed by itself."""
+        value = store.value
+        if len(shape) != 1 or value.shape != shape:
+            return [(shape, store)]
+        edges = sorted({0, shape[0], *(c for c in self._cuts(value, inside=store.defines) if 0 < c < shape[0])})
+        if len(edges) == 2 or len(edges) > 1 + _MOST_PIECES:
+            return [(shape, store)]
+        (stride,) = store.strides
+        return [
+            ((b - a,), replace(store, offset=store.offset + a * stride, part=a, strides=(stride if b - a > 1 else 0,)))
+            for a, b in pairwise(edges)
+        ]
+
+    def _cuts(self, node: Node, *, inside: bool = False) -> set[int]:
+        """Flat elements of a vector at which another part of it begins."""
+        if (node in self.places and not inside) or len(node.shape) != 1:
+            return set()
+        if node.op in ELEMENTWISE:
+            return {c for a in node.args for c in self._cuts(a)}
+        if node.op == "view":
+            (base,), (offset, strides) = node.args, node.attr
+            dense = strides == (1,) and len(base.shape) == 1
+            return {c - offset for c in self._cuts(base)} if dense else set()
+        if node.op == "assemble":
+            found: set[int] = set()
+            for part, (offset, strides) in _parts(node):
+                if len(part.shape) == 1 and (strides == (1,) or part.size == 1):
+                    found |= {offset, offset + part.size} | {offset + c for c in self._cuts(part)}
+            return found
+        return set()
+
     def _check_twice(self, stages: Sequence[Stage]) -> None:
         """Every value can be computed where it is asked for, and nothing expensive is computed in two stages."""
-        where: dict[Node, int] = {}
+        where: dict[tuple[Node, Index, tuple[int, ...]], int] = {}
         for number, stage in enumerate(stages):
-            seen: set[Node] = set()
-
-            def apply(node: Node, _: list[Any], seen: set[Node] = seen) -> None:
-                if node.op in EXPENSIVE and node.batched:
-                    seen.add(node)
-
             if isinstance(stage, Loop):
-                evaluate = Evaluator(self.places, stage.shape, lambda *_: None, apply)
+                evaluate = Evaluator(self.places, stage.shape, lambda *_: None, lambda *_: None)
                 for store in stage.stores:
                     compute = evaluate.define if store.defines else evaluate
-                    compute(store.value, whole(store.value.shape, stage.shape))
+                    compute(store.value, store.index(stage.shape))
             elif isinstance(stage, Reduce):
-                evaluate = Evaluator(self.places, stage.value.shape, lambda *_: None, apply)
+                evaluate = Evaluator(self.places, stage.value.shape, lambda *_: None, lambda *_: None)
                 evaluate(stage.value, (0, contiguous(stage.value.shape)))
-            for node in seen:
-                if where.setdefault(node, number) != number:
+            else:
+                continue
+            for node, index in evaluate.known:
+                free = node.op in EXPENSIVE and node.batched and node not in self.places
+                if free and where.setdefault((node, index, evaluate.extents), number) != number:
                     raise _Keep(node)
 
 
