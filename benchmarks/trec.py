@@ -85,7 +85,7 @@ def run(quick: bool = False) -> Section:
         f"{len(train):,} questions for training, {len(test)} for the test, {len(model.classes_)} classes, the standard split; "
         f"the mean of {len(seeds)} seeds. No pretrained vectors, nothing set by hand. `fit` sees the training part alone, "
         "but the estimator's own defaults for texts (sizes, dropout, learning rate) were set with the test accuracies of a few "
-        f"prototypes, one seed each, in view. {seconds:.0f} s for one seed.",
+        f"prototypes, one seed each, in view. ECE: the calibration error on the test part. {seconds:.0f} s for one seed.",
         "What the estimator decided: " + " ".join(model.notes_),
         "Recall by class, seed 0: "
         + ", ".join(f"{row['class']} {row['recall']:.2f} ({row['support']})" for row in worst)

@@ -18,7 +18,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from recurra.estimators import SequenceClassifier, SequenceRegressor, load_estimator
-from recurra.estimators.classification_report import classification_report, expected_calibration_error, temperature
+from recurra.estimators.classification_report import (
+    classification_report,
+    cross_fitted,
+    expected_calibration_error,
+    temperature,
+)
 from recurra.estimators.sequence_network import Convolutions, Pooling, StepNorm, mirrored, read_convolutions
 from recurra.estimators.sequence_series import SeriesEncoder, Variation, read_series
 from recurra.estimators.sequence_text import TextEncoder, words_of
@@ -172,7 +177,7 @@ def test_targets_that_only_differ_by_rounding_are_one_number() -> None:
     y = np.full(24, 0.1)
     assert y.std() > 0
     model = SequenceRegressor(**FAST).fit(WAVES, y)
-    assert "All targets are the same number: there is nothing to learn." in model.notes_
+    assert "All training targets are the same number: there is nothing to learn." in model.notes_
     assert model.score(WAVES, y) == 0.0
     with pytest.raises(TypeError, match="SequenceRegressor: y must be numbers"):
         SequenceRegressor(**FAST).fit(WAVES, y + 1j)
@@ -488,6 +493,89 @@ def test_held_out_parts_have_their_share_of_every_class() -> None:
     assert given.history_[-1]["validation_cross_entropy"] > 0
 
 
+def _seen(mean: float, num: int) -> set[int]:
+    """Which of the numbers 2**0, 2**1 ... a mean over ``num`` of them is made of."""
+    total = round(mean * num)
+    return {i for i in range(total.bit_length()) if total >> i & 1}
+
+
+def test_what_is_held_out_scales_nothing() -> None:
+    """Series i is the number 2**i, so the centre says which series it was found in."""
+    series = [np.full((2, 1), 2.0**i) for i in range(24)]
+    options = {**FAST, "hold_out": "part", "validation_part": 0.25, "scale": "standard", "convolutions": "none"}
+    model = SequenceClassifier(**options).fit(series, SPEEDS)
+    held = model.training_report_["num"]
+    assert held == 6
+    assert len(_seen(model.encoders_.first.centre[0], 24 - held)) == 24 - held
+    regressor = SequenceRegressor(**options).fit(series, [2.0**i for i in range(24)])
+    seen = _seen(regressor.encoders_.first.centre[0], 18)
+    assert len(seen) == 18
+    assert _seen(regressor.target_centre_[0][0], 18) == seen
+    assert regressor.training_report_["num"] == 6
+
+
+def test_what_is_held_out_has_no_vocabulary() -> None:
+    texts = [f"word{i} word{i} {ANIMALS[i]}" for i in range(20)]
+    model = SequenceClassifier(num_models=1, hidden_size=4, num_updates=2, hold_out="part", validation_part=0.2)
+    model.fit(texts, ANIMALS)
+    assert model.training_report_["num"] == 4
+    assert len([word for word in model.encoders_.first.vocabulary if word.startswith("word")]) == 16
+    assert "in what is trained on" in " ".join(model.notes_)
+
+
+def test_each_fold_s_net_is_scaled_by_its_own_part(tmp_path: Path) -> None:
+    series = [np.full((2, 1), 2.0**i) for i in range(24)]
+    options = {**FAST, "num_models": 3, "hold_out": "folds", "scale": "standard", "convolutions": "none"}
+    for model in (SequenceClassifier(**options), SequenceRegressor(**options)):
+        model.fit(series, SPEEDS if isinstance(model, SequenceClassifier) else [2.0**i for i in range(24)])
+        left_out = [set(range(24)) - _seen(one.centre[0], 16) for one in model.encoders_.each]
+        assert [len(one) for one in left_out] == [8, 8, 8]
+        assert set.union(*left_out) == set(range(24))
+        if isinstance(model, SequenceRegressor):
+            assert [set(range(24)) - _seen(row[0], 16) for row in model.target_centre_] == left_out
+        model.save(tmp_path / model.kind)
+        np.testing.assert_array_equal(load_estimator(tmp_path / model.kind).predict(series), model.predict(series))
+    texts = [f"word{i} word{i} {ANIMALS[i]}" for i in range(20)]
+    of_texts = SequenceClassifier(num_models=2, hidden_size=4, num_updates=2, hold_out="folds", num_buckets=20)
+    of_texts.fit(texts, ANIMALS)
+    words = [{word for word in one.vocabulary if word.startswith("word")} for one in of_texts.encoders_.each]
+    assert not words[0] & words[1]
+    assert len(words[0] | words[1]) == 20
+    of_texts.save(tmp_path / "texts")
+    np.testing.assert_array_equal(
+        load_estimator(tmp_path / "texts").predict_proba(texts), of_texts.predict_proba(texts)
+    )
+
+
+@pytest.mark.parametrize("kind", ["series", "text"])
+def test_a_stream_of_folds_is_the_batch(kind: str) -> None:
+    series = [RNG.normal(size=(9, 2)) + i for i in range(8)]
+    series[3][4, 1] = math.nan
+    X: list[Any] = series if kind == "series" else TEXTS[:8]
+    options: dict[str, Any] = {"num_models": 2, "hidden_size": 4, "num_updates": 3, "hold_out": "folds"}
+    model = SequenceClassifier(pooling="last", **options).fit(X, [0, 1] * 4)
+    for x in X:
+        stream = model.stream()
+        next(stream)
+        sent = np.stack([stream.send(step) for step in (x if kind == "series" else words_of(x))])
+        np.testing.assert_allclose(sent, model.predict_steps([x])[0], atol=1e-6)
+        np.testing.assert_allclose(sent[-1], model.predict_proba([x])[0], atol=1e-6)
+
+
+def test_a_part_leaves_something_of_every_class() -> None:
+    series = [np.full((2, 1), 2.0**i) for i in range(12)]
+    labels = list("aabbccddeeff")
+    options = {**FAST, "hold_out": "part", "validation_part": 0.9, "scale": "standard", "convolutions": "none"}
+    model = SequenceClassifier(**options).fit(series, labels)
+    held = model.training_report_["num"]
+    seen = _seen(model.encoders_.first.centre[0], 12 - held)
+    assert {labels[i] for i in seen} == set("abcdef")
+    alone = SequenceClassifier(**options).fit(series[:3], list("abc"))
+    assert "Nothing can be held out, since every class would lose its only sequence." in alone.notes_
+    with pytest.raises(ValueError, match="hold_out must be 'none' with one sequence, got 'folds'"):
+        SequenceRegressor(**{**FAST, "num_models": 2}, hold_out="folds").fit(series[:1], [1.0])
+
+
 def test_labels_that_training_never_showed_are_errors_and_are_said() -> None:
     model = SequenceClassifier(**FAST).fit(WAVES, SPEEDS)
     found = model.evaluate(WAVES[:4], ["slow", "fast", "unheard", "fast"])
@@ -519,6 +607,41 @@ def test_temperature_makes_probabilities_fit() -> None:
     assert temperature(3.0 * logits, truth) == pytest.approx(3.0, rel=0.1)
     right = np.eye(3)[truth] * 5.0
     assert temperature(right[:20], truth[:20]) > 0.3  # never wrong, and yet not sure without limit
+
+
+def test_calibration_is_not_measured_on_what_chose_the_temperature() -> None:
+    """On few sequences the own temperature flatters: other data tell, and so does one that was found on the others."""
+    found = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(40, 1, 2)) * 3
+        draw = rng.random(40) < 1 / (1 + np.exp(logits[:, 0, 0] / 2 - logits[:, 0, 1] / 2))
+        truth, new = draw[:20].astype(int), draw[20:].astype(int)
+        t = temperature(logits[:20, 0], truth)
+        own, other = (np.exp(part[:, 0] / t) for part in (logits[:20], logits[20:]))
+        losses = [
+            -np.log((p / p.sum(1, keepdims=True))[np.arange(20), y]).mean() for p, y in ((own, truth), (other, new))
+        ]
+        crossed = cross_fitted(logits[:20], truth)
+        np.testing.assert_allclose(crossed.sum(1), 1.0)
+        found.append([*losses, -np.log(crossed[np.arange(20), truth]).mean()])
+    flattering, fresh, honest = np.mean(found, 0)
+    assert flattering < honest
+    assert abs(honest - fresh) < 0.5 * abs(flattering - fresh)
+
+
+def test_the_report_s_calibration_error_is_cross_fitted() -> None:
+    model = SequenceClassifier(**FAST, seed=1).fit(WAVES, SPEEDS, validation=(WAVES[:13], SPEEDS[:13]))
+    truth = np.array([model.classes_.tolist().index(s) for s in SPEEDS[:13]])
+    logits = model.temperature_ * np.log(model.predict_proba(WAVES[:13]))[:, None]
+    wanted = expected_calibration_error(cross_fitted(logits, truth), truth)
+    assert model.training_report_["calibration_error"] == pytest.approx(wanted, abs=1e-6)
+    assert wanted != pytest.approx(expected_calibration_error(model.predict_proba(WAVES[:13]), truth), abs=1e-6)
+    assert "each fifth of them answered with the temperature of the others" in model.notes_[-1]
+    assert model.notes_[-1].endswith("They also chose the weights, so other data may do a little worse.")
+    plain = SequenceClassifier(**FAST, calibrate=False).fit(WAVES, SPEEDS, validation=(WAVES[:13], SPEEDS[:13]))
+    assert plain.temperature_ == 1.0
+    assert "temperature" not in plain.notes_[-1]
 
 
 def test_report_agrees_with_scikit_learn() -> None:

@@ -80,6 +80,39 @@ def temperature(logits: Probabilities, truth: Places, weights: np.ndarray[Any, A
     return math.exp(float(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
 
 
+def cross_fitted(
+    logits: Probabilities, truth: Places, weights: np.ndarray[Any, Any] | None = None, *, num_parts: int = 5
+) -> Probabilities:
+    """(N, C) probabilities for which each sequence's temperature was found on the others.
+
+    A calibration error on the data that chose the temperature flatters it. Here the sequences are dealt out to parts, the same
+    of each class, and each part is answered with the temperature of the rest.
+
+    Args:
+        logits: (N, M, C) of M nets, whose probabilities are averaged.
+        truth: (N,).
+        weights: (N,), None for ones.
+        num_parts: K, at most N.
+    Example:
+        >>> logits, truth = np.array([[[2.0, 0.0]]] * 40), np.array([0, 0, 0, 1] * 10)
+        >>> np.round(cross_fitted(logits, truth)[0], 2).tolist()
+        [0.74, 0.26]
+    """
+    from scipy.special import softmax
+
+    num, nets, _ = logits.shape
+    weights = np.ones(num) if weights is None else weights
+    part = np.empty(num, np.int64)
+    part[np.argsort(truth, kind="stable")] = np.arange(num) % min(num_parts, num)
+    found = np.empty((num, logits.shape[2]))
+    for k in range(part.max() + 1):
+        rest, own = part != k, part == k
+        flat = logits[rest].reshape(-1, logits.shape[2])
+        t = temperature(flat, truth[rest].repeat(nets), weights[rest].repeat(nets))
+        found[own] = softmax(logits[own] / t, -1).mean(1)
+    return found / found.sum(1, keepdims=True)
+
+
 def classification_report(
     probabilities: Probabilities, truth: Places, classes: Sequence[Any], *, num_worst: int = 10
 ) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,11 @@ MOST_RECURRENT_STEPS = 250
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the training data.
+    """What is known of the data.
 
     Args:
-        num: sequences.
-        lengths: of each.
+        num: sequences, those held out included.
+        lengths: of each that is trained on.
         num_channels: D of series; 0 for texts.
     """
 
@@ -101,13 +101,47 @@ class Choices:
         return found if any(found) else None
 
 
-def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[Choices, list[str]]:
+class Parts(NamedTuple):
+    """How the sequences are divided: for how many nets, and what is held out ("part", "folds", "none")."""
+
+    num_models: int
+    hold_out: str
+
+
+def choose_parts(where: str, estimator: Any, num: int, whole_rule: bool) -> Parts:
+    """Decide, from the number of sequences alone, how they are divided; what is found in them is found afterwards.
+
+    Args:
+        where: who asks, for messages.
+        estimator: with the arguments; None, or "auto", is what was left open.
+        num: sequences.
+        whole_rule: may the rule train several nets (`BPTT`)?
+
+    Raises:
+        ValueError: settings that exclude each other.
+    """
+    num_models = estimator.num_models
+    if num_models is None:
+        num_models = 1 if not whole_rule or num >= 4 * MIDDLE else 2 if num >= MIDDLE else 3
+    hold_out = estimator.hold_out
+    if hold_out == "auto":
+        hold_out = "none" if num < FEW else "part"
+    if hold_out == "folds" and num_models < 2:
+        hint = "Each fold is held out from one of the nets."
+        raise ValueError(sentence(where, "hold_out", "'part' or 'none' with one net", "'folds'", hint))
+    if hold_out == "folds" and num < 2:
+        raise ValueError(sentence(where, "hold_out", "'none' with one sequence", "'folds'"))
+    return Parts(num_models, hold_out)
+
+
+def choose(where: str, estimator: Any, facts: Facts, parts: Parts, whole_rule: bool) -> tuple[Choices, list[str]]:
     """Decide what the user left open; every decision of weight is said in a sentence.
 
     Args:
         where: who asks, for messages.
         estimator: with the arguments; None, or "auto", is what was left open.
-        facts: about the training data.
+        facts: about the data.
+        parts: from `choose_parts`.
         whole_rule: may the rule train any module (`BPTT`)? Else the net must answer after every step.
 
     Raises:
@@ -139,13 +173,6 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
     frames = 1 if text or causal else math.ceil(facts.usual_length / stride / MOST_RECURRENT_STEPS)
     frames = given("frames", frames)
     strength = 0.0 if text else (1.0 if small else 0.5 if facts.num < MIDDLE else 0.0)
-    num_models = given(
-        "num_models", 1 if not whole_rule or facts.num >= 4 * MIDDLE else 2 if facts.num >= MIDDLE else 3
-    )
-    hold_out = given("hold_out", "none" if facts.num < FEW else "part")
-    if hold_out == "folds" and num_models < 2:
-        hint = "Each fold is held out from one of the nets."
-        raise ValueError(sentence(where, "hold_out", "'part' or 'none' with one net", "'folds'", hint))
     batch_size = given("batch_size", 50 if text else max(4, min(16, facts.num // 4)) if facts.num < MIDDLE else 64)
     found = Choices(
         hidden_size=given("hidden_size", 150 if text else 32 if facts.num < 1000 else 64),
@@ -163,9 +190,9 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
         num_buckets=given("num_buckets", 8192 if text else 0),
         dropout=given("dropout", 0.5 if text else 0.3),
         input_dropout=given("input_dropout", 0.5 if text else 0.0),
-        num_models=num_models,
+        num_models=parts.num_models,
         batch_size=min(batch_size, facts.num),
-        hold_out=hold_out,
+        hold_out=parts.hold_out,
         lr=given("lr", 1e-3 if text else 3e-3),
         num_updates=None,
     )
@@ -174,7 +201,8 @@ def choose(where: str, estimator: Any, facts: Facts, whole_rule: bool) -> tuple[
         per_epoch = -(-facts.num // found.batch_size)
         updates = max(8 * per_epoch, 400) if text else max(400, min(40 * per_epoch, 3000), 10 * per_epoch)
         found = Choices(**{**found.to_json(), "num_updates": updates})
-        notes.append(f"Training makes {updates} updates ({updates / per_epoch:.0f} passes over the data).")
+        passes = updates / -(-len(facts.lengths) // found.batch_size)
+        notes.append(f"Training makes {updates} updates ({passes:.0f} passes over the data).")
     notes.insert(0, _network_note(found, facts))
     if found.variation is not None:
         notes.append(

@@ -24,8 +24,9 @@ from ..training import TrainProgress, TrainSettings
 from .estimator import Estimator
 from .named import named
 from .sequence_batches import VariedBatches, in_batches, padded
-from .sequence_choices import ENOUGH_TO_CHOOSE, Choices, Facts, choose
-from .sequence_network import POOLINGS, MemberTargets, NetworkPlan, build, read_convolutions
+from .sequence_choices import ENOUGH_TO_CHOOSE, Choices, Facts, Parts, choose, choose_parts
+from .sequence_encoders import Encoder, Encoders
+from .sequence_network import POOLINGS, Members, MemberTargets, NetworkPlan, build, read_convolutions
 from .sequence_series import MAX_FEATURES, SCALES, SeriesEncoder, read_series
 from .sequence_text import TextEncoder, read_texts, words_of
 
@@ -88,7 +89,10 @@ class SequenceEstimator(Estimator):
 
     @abstractmethod
     def _read_targets(self, y: Any, num: int) -> Tensor:
-        """The targets as a tensor, (N,) classes or (N, O) numbers; sets what `_fitted_targets` returns."""
+        """The targets as a tensor, (N,) classes or (N, O) numbers, in the user's units."""
+
+    def _fit_targets(self, parts: list[Tensor]) -> None:
+        """Find what the nets need to know of the targets that they are trained on: of all nets, or of each."""
 
     @abstractmethod
     def _known_targets(self, y: Any, num: int) -> Tensor:
@@ -100,11 +104,15 @@ class SequenceEstimator(Estimator):
 
     @abstractmethod
     def _loss(self) -> SequenceLoss:
-        """Of (B, N, O) outputs and `MemberTargets`."""
+        """Of (B, N, O) outputs and `MemberTargets` with `_wanted` values."""
 
     @abstractmethod
     def _step_loss(self) -> Loss:
         """The same for a single net that answers at every step."""
+
+    def _wanted(self, targets: Tensor) -> Tensor:
+        """What the nets shall put out for targets: `MemberTargets.values`."""
+        return targets
 
     @abstractmethod
     def _row_weights(self, targets: Tensor) -> Tensor:
@@ -115,8 +123,14 @@ class SequenceEstimator(Estimator):
         """Validation: the first entry decides. Outputs (N, M, O) of M nets."""
 
     @abstractmethod
-    def _look_back(self, outputs: Tensor | None, targets: Tensor) -> None:
-        """After training: what held-out outputs (N, 1 or M, O) say; None where nothing was held out."""
+    def _look_back(self, outputs: Tensor, targets: Tensor, own: Tensor | None) -> None:
+        """After training: what held-out outputs say.
+
+        Args:
+            outputs: (N, M, O) of all nets; with ``own``, (N, 1, O) of the net that a sequence was held out from.
+            targets: of the sequences.
+            own: (N,) which net that is.
+        """
 
     @abstractmethod
     def _fitted_targets(self) -> dict[str, Any]:
@@ -172,18 +186,30 @@ class SequenceEstimator(Estimator):
         if self._already_there(folder, resume, fingerprint):
             return self
         rule = self._rule()
-        facts = Facts(len(sequences), [self._length(s) for s in sequences], _channels(sequences))
-        self.choices_, decided = choose(where, self, facts, isinstance(rule, BPTT))
+        whole_rule = isinstance(rule, BPTT)
+        parts = choose_parts(where, self, len(sequences), whole_rule)
         if validation is not None:
+            parts = parts._replace(hold_out="none")
+        held, held_targets, members = self._split(sequences, targets, parts)
+        kept = torch.nonzero(members.any(1)).flatten().tolist()
+        facts = Facts(len(sequences), [self._length(sequences[i]) for i in kept], _channels(sequences))
+        self.choices_, decided = choose(where, self, facts, parts, whole_rule)
+        learn = members.T if parts.hold_out == "folds" else members.any(1)[None]  # what each encoder sees
+        self.encoders_ = Encoders(
+            tuple(self._fit_encoder([s for s, one in zip(sequences, row.tolist()) if one]) for row in learn)
+        )
+        self._fit_targets([targets[row] for row in learn])
+        if validation is not None:
+            held, held_targets = self._given(validation)
             self.choices_ = replace(self.choices_, hold_out="part")
             decided[-1] = "The validation data choose the weights and calibrate the answers."
-        self.encoder_ = self._fit_encoder(sequences)
+        elif parts.hold_out == "part" and not held:
+            decided[-1] = "Nothing can be held out, since every class would lose its only sequence."
         self.notes_ = [*notes, *self._target_notes(targets), *self._encoder_notes(sequences), *decided]
-        held, held_targets, members = self._split(sequences, targets, validation)
         self.longest_ = max(facts.lengths)
         self._build()
-        kept = torch.nonzero(members.any(1)).flatten().tolist()
         data = self._batches([sequences[i] for i in kept], targets[kept], members[kept], rule)
+        self._held_chooses = validation is not None or len(held) >= ENOUGH_TO_CHOOSE
         settings = replace(self._settings(), lr=self.choices_.lr)
         if self.choices_.num_updates is not None:
             settings = replace(settings, num_updates=self.choices_.num_updates)
@@ -191,7 +217,7 @@ class SequenceEstimator(Estimator):
             data,
             self._loss() if isinstance(rule, BPTT) else self._step_loss(),
             rule=rule,
-            validate=self._validation(held, held_targets) if len(held) >= ENOUGH_TO_CHOOSE or validation else None,
+            validate=self._validation(held, held_targets) if self._held_chooses else None,
             on_progress=on_progress,
             folder=folder,
             resume=resume,
@@ -200,13 +226,11 @@ class SequenceEstimator(Estimator):
             settings=settings,
         )
         if held:
-            self._look_back(self._outputs(held), held_targets)
+            self._look_back(self._outputs(held), held_targets, None)
         elif self.choices_.hold_out == "folds":
             each = self._outputs(sequences)
             own = (~members).float().argmax(1)
-            self._look_back(each[torch.arange(len(sequences)), own][:, None], targets)
-        else:
-            self._look_back(None, targets)
+            self._look_back(each[torch.arange(len(sequences)), own][:, None], targets, own)
         self._finish_folder(folder)
         return self
 
@@ -248,12 +272,13 @@ class SequenceEstimator(Estimator):
         )
 
     def _encoder_notes(self, sequences: list[Any]) -> list[str]:
-        encoder = self.encoder_
+        encoder = self.encoders_.first
         if isinstance(encoder, TextEncoder):
             pieces = f" and {encoder.num_buckets} places for pieces of words" if encoder.num_buckets else ""
             empty = sum(not words_of(text) for text in sequences)
             notes = [
-                f"The vocabulary has {len(encoder.vocabulary)} words that occur {self.min_count} times or more{pieces}."
+                f"The vocabulary has {len(encoder.vocabulary)} words that occur {self.min_count} times or more in what is "
+                f"trained on{pieces}."
             ]
             return [*notes, f"{empty} texts have no words; each is read as one unknown word."] if empty else notes
         said = {
@@ -263,9 +288,10 @@ class SequenceEstimator(Estimator):
             "wide": "on a logarithmic scale, since they differ much in size, and each by itself, as separate channels",
         }
         notes = [f"The series are scaled {said[encoder.scale]}."]
-        if encoder.missing:
-            num = sum(int(np.isnan(x).sum()) for x in sequences)
-            notes.append(f"{num} values are missing: they are filled on straight lines, and a channel says where.")
+        num = sum(int(np.isnan(x).sum()) for x in sequences)
+        if num:
+            marked = ", and a channel says where" if encoder.missing else ""
+            notes.append(f"{num} values are missing: they are filled on straight lines{marked}.")
         constant = sum(bool((np.ptp(encoder.filled(x), 0) == 0).all()) for x in sequences)
         if constant:
             notes.append(f"{constant} series are constant.")
@@ -274,62 +300,68 @@ class SequenceEstimator(Estimator):
     def _target_notes(self, targets: Tensor) -> list[str]:
         return []
 
-    def _split(
-        self, sequences: list[Any], targets: Tensor, validation: tuple[Any, Any] | None
-    ) -> tuple[list[Any], Tensor, Tensor]:
+    def _split(self, sequences: list[Any], targets: Tensor, parts: Parts) -> tuple[list[Any], Tensor, Tensor]:
         """Held-out sequences and targets, and (N, M) bool: which sequence trains which net."""
-        num, nets = len(sequences), self.choices_.num_models
+        num, nets = len(sequences), parts.num_models
         members = torch.ones(num, nets, dtype=torch.bool)
-        if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                got = type(validation).__name__
-                raise TypeError(
-                    sentence(type(self).__name__, "validation", "two values: sequences and their targets", got)
-                )
-            held, _ = self._like_training(validation[0])
-            return held, self._known_targets(validation[1], len(held)), members
-        if self.choices_.hold_out == "none":
+        if parts.hold_out == "none":
             return [], targets[:0], members
-        order = _stratified(self._strata(targets), self.seed)
-        if self.choices_.hold_out == "folds":
+        strata = self._strata(targets)
+        order = _stratified(strata, self.seed)
+        if parts.hold_out == "folds":
             members[order, torch.arange(num) % nets] = False
             return [], targets[:0], members
         size = max(1, round(self.validation_part * num))
-        places = order[torch.linspace(0, num - 1, size).round().long().unique()] if size < num else order[:1]
-        alone = torch.bincount(self._strata(targets))[self._strata(targets)[places]] < 2
-        places = places[~alone]
+        places = order[torch.linspace(0, num - 1, size).round().long().unique()] if size < num else order
+        for group in strata[places].unique():  # of every group something is left to learn from
+            own = places[strata[places] == group]
+            if len(own) == (strata == group).sum():
+                places = places[places != own[0]]
         members[places] = False
         return [sequences[i] for i in places.tolist()], targets[places], members
+
+    def _given(self, validation: Any) -> tuple[list[Any], Tensor]:
+        """The user's validation data."""
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            got = type(validation).__name__
+            raise TypeError(sentence(type(self).__name__, "validation", "two values: sequences and their targets", got))
+        held, _ = self._like_training(validation[0])
+        return held, self._known_targets(validation[1], len(held))
 
     def _batches(
         self, sequences: list[Any], targets: Tensor, members: Tensor, rule: LearningRule[Any]
     ) -> VariedBatches:
-        chosen, encoder = self.choices_, self.encoder_
-        weights = self._row_weights(targets)
+        chosen, encoders = self.choices_, self.encoders_
+        weights = torch.zeros(members.shape)
+        for m, own in enumerate(members.T):
+            weights[own, m] = self._row_weights(targets[own])
+        values = self._wanted(targets)
         at_end = not isinstance(rule, BPTT)
+        varied = chosen.word_dropout if encoders.is_text else chosen.variation
 
         def encode(place: int, rng: np.random.Generator | None) -> np.ndarray[Any, Any]:
-            if isinstance(encoder, TextEncoder):
-                return encoder.encode(sequences[place], chosen.word_dropout, rng)
-            return encoder.encode(sequences[place], chosen.variation, rng)
+            return encoders.encode(sequences[place], varied, rng)
 
         def wanted(places: Tensor) -> Tree:
             if at_end:
-                return targets[places]
-            return MemberTargets(targets[places], members[places] * weights[places, None])
+                return values[places].flatten(1) if values.ndim > 1 else values[places]
+            return MemberTargets(values[places], weights[places])
 
-        return VariedBatches(
-            encode, [self._length(s) for s in sequences], wanted, chosen.batch_size, self.seed, at_end, weights
-        )
+        lengths = [self._length(s) for s in sequences]
+        return VariedBatches(encode, lengths, wanted, chosen.batch_size, self.seed, at_end, weights[:, 0])
 
     def _validation(self, held: list[Any], targets: Tensor) -> Callable[[nn.Module], dict[str, float]]:
         return lambda module: self._measure(self._outputs(held, module), targets)
+
+    def _chosen_by_these(self) -> str:
+        """What is said of held-out sequences that the weights were chosen by; empty where they were not."""
+        return " They also chose the weights, so other data may do a little worse." if self._held_chooses else ""
 
     # --- answers ---
 
     def _like_training(self, X: Any) -> tuple[list[Any], list[str]]:
         """Sequences of the kind and width of the training data."""
-        where, encoder = type(self).__name__, self.encoder_
+        where, encoder = type(self).__name__, self.encoders_.first
         if isinstance(encoder, TextEncoder):
             if hasattr(X, "tolist") and not isinstance(X, list):
                 X = X.tolist()
@@ -345,7 +377,7 @@ class SequenceEstimator(Estimator):
         module = self.network_ if module is None else module
         was_training = module.training
         module.eval()
-        encoded = [self.encoder_.encode(s) for s in sequences]
+        encoded = [self.encoders_.encode(s) for s in sequences]
         lengths = [len(e) for e in encoded]
         found = torch.empty(len(sequences), self.choices_.num_models, self._num_outputs())
         device = next(module.parameters()).device
@@ -369,26 +401,30 @@ class SequenceEstimator(Estimator):
     def _step_outputs(self, sequence: Any) -> Tensor:
         """(T, M, O) what the nets answer after every step of one sequence."""
         steps = Steps(self)
-        encoded = torch.from_numpy(self.encoder_.encode(sequence)).to(next(self.network_.parameters()).device)
+        encoded = torch.from_numpy(self.encoders_.encode(sequence)).to(next(self.network_.parameters()).device)
         return torch.stack([steps.push(x) for x in encoded])
 
     def _step_encoder(self) -> Callable[[Any], np.ndarray[Any, Any]]:
         """A function from one step after the other to what the nets read."""
-        where, encoder = type(self).__name__, self.encoder_
-        last: Numbers | None = None
+        where, encoders = type(self).__name__, self.encoders_
+        last: list[Numbers | None] = [None] * len(encoders.each)
+
+        def one(i: int, encoder: SeriesEncoder, values: Numbers) -> np.ndarray[Any, Any]:
+            before = last[i]
+            both = values[None] if before is None else np.stack([before, values])
+            last[i] = encoder.filled(both)[-1]
+            return encoder.encode(both)[-1]
 
         def encode(x: Any) -> np.ndarray[Any, Any]:
-            nonlocal last
-            if isinstance(encoder, TextEncoder):
+            if encoders.is_text:
                 if not isinstance(x, str):
                     raise TypeError(sentence(where, "a step", "a word", type(x).__name__))
-                return encoder.encode(x)[0]
-            values = np.asarray(x, dtype=np.float64).reshape(-1)
-            if values.shape != (encoder.num_channels,) or np.isinf(values).any():
-                raise ValueError(sentence(where, "a step", f"{encoder.num_channels} finite numbers", repr(x)))
-            both = values[None] if last is None else np.stack([last, values])
-            last = encoder.filled(both)[-1]
-            return encoder.encode(both)[-1]
+                return encoders.encode(x)[0]
+            each = [encoder for encoder in encoders.each if isinstance(encoder, SeriesEncoder)]
+            values, num = np.asarray(x, dtype=np.float64).reshape(-1), each[0].num_channels
+            if values.shape != (num,) or np.isinf(values).any():
+                raise ValueError(sentence(where, "a step", f"{num} finite numbers", repr(x)))
+            return encoders.joined([one(i, encoder, values) for i, encoder in enumerate(each)])
 
         return encode
 
@@ -400,7 +436,7 @@ class SequenceEstimator(Estimator):
         """
         self._check_fitted()
         sequences, notes = self._like_training(X)
-        encoder = self.encoder_
+        encoder = self.encoders_.first
         longest = max(self._length(s) for s in sequences)
         if longest > 2 * self.longest_:
             notes.append(f"The longest sequence has {longest} steps; in training the longest had {self.longest_}.")
@@ -471,35 +507,40 @@ class SequenceEstimator(Estimator):
 
     def _build(self) -> None:
         """The net or nets, with new weights."""
-        where, chosen, encoder = type(self).__name__, self.choices_, self.encoder_
-        plan = NetworkPlan(
-            cell=named(where, "cell", "cells", self.cell),
-            hidden_size=chosen.hidden_size,
-            num_layers=self.num_layers,
-            bidirectional=chosen.bidirectional,
-            pooling=chosen.pooling,
-            convolutions=read_convolutions(where, chosen.convolutions),
-            num_features=encoder.num_features if isinstance(encoder, SeriesEncoder) else chosen.embedding_size,
-            num_words=encoder.num_words if isinstance(encoder, TextEncoder) else 0,
-            num_buckets=encoder.num_buckets if isinstance(encoder, TextEncoder) else 0,
-            num_outputs=self._num_outputs(),
-            dropout=chosen.dropout,
-            input_dropout=chosen.input_dropout,
-        )
-        if plan.num_features > MAX_FEATURES:
+        where, chosen, encoders = type(self).__name__, self.choices_, self.encoders_
+
+        def plan(encoder: Encoder) -> NetworkPlan:
+            return NetworkPlan(
+                cell=named(where, "cell", "cells", self.cell),
+                hidden_size=chosen.hidden_size,
+                num_layers=self.num_layers,
+                bidirectional=chosen.bidirectional,
+                pooling=chosen.pooling,
+                convolutions=read_convolutions(where, chosen.convolutions),
+                num_features=encoder.num_features if isinstance(encoder, SeriesEncoder) else chosen.embedding_size,
+                num_words=encoder.num_words if isinstance(encoder, TextEncoder) else 0,
+                num_buckets=encoder.num_buckets if isinstance(encoder, TextEncoder) else 0,
+                num_outputs=self._num_outputs(),
+                dropout=chosen.dropout,
+                input_dropout=chosen.input_dropout,
+            )
+
+        plans = [plan(encoder) for encoder in encoders.each]
+        plans = plans if len(plans) == chosen.num_models else plans * chosen.num_models
+        if plans[0].num_features > MAX_FEATURES:
             hint = "Give fewer channels, or differences=False, scale='standard', frames=1."
             want = f"series of at most {MAX_FEATURES:,} numbers a step, once scaled"
-            raise ValueError(sentence(where, "X", want, f"{plan.num_features:,}", hint))
+            raise ValueError(sentence(where, "X", want, f"{plans[0].num_features:,}", hint))
         device = self._device()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network_ = build(where, plan, chosen.num_models, self._engine(), self._is_cell()).to(device)
-        self.causal_ = plan.causal and (isinstance(encoder, TextEncoder) or encoder.streams)
+            self.network_ = build(where, plans, self._engine(), self._is_cell(), encoders.columns()).to(device)
+        self.causal_ = plans[0].causal and encoders.streams
 
     def _fitted(self) -> dict[str, Any]:
         return {
-            "input": "text" if isinstance(self.encoder_, TextEncoder) else "series",
-            "encoder": self.encoder_.to_json(),
+            "input": "text" if self.encoders_.is_text else "series",
+            "encoder": self.encoders_.to_json(),
             "choices": self.choices_.to_json(),
             "longest": self.longest_,
             "notes": self.notes_,
@@ -508,9 +549,10 @@ class SequenceEstimator(Estimator):
 
     def _restore(self, fitted: dict[str, Any]) -> None:
         self.choices_ = Choices.of(fitted["choices"])
-        is_text = {"text": True, "series": False}[fitted["input"]]
-        encoder = fitted["encoder"]
-        self.encoder_ = TextEncoder.of(encoder) if is_text else SeriesEncoder.of(encoder)
+        kind: type[Encoder] = {"text": TextEncoder, "series": SeriesEncoder}[fitted["input"]]
+        self.encoders_ = Encoders.of(kind, fitted["encoder"])
+        if len(self.encoders_.each) not in (1, self.choices_.num_models):
+            raise ValueError("it has another number of encoders than of nets")
         self.longest_ = int(fitted["longest"])
         self.notes_ = [str(note) for note in fitted["notes"]]
         self._restore_targets(fitted)
@@ -533,7 +575,7 @@ class Steps:
             raise ValueError(
                 sentence(type(estimator).__name__, "the model", want, "one that reads whole sequences", hint)
             )
-        network = estimator.network_
+        self.network = network = estimator.network_
         self.cells = [network] if estimator._is_cell() else [member.cell for member in network.members]  # type: ignore[union-attr]
         with torch.no_grad():
             self.states: list[Tree] = [cell.initial_state(1) for cell in self.cells]  # type: ignore[operator]
@@ -543,7 +585,8 @@ class Steps:
         found = []
         with torch.no_grad():
             for i, cell in enumerate(self.cells):
-                y, self.states[i] = cell.step(x[None], self.states[i])  # type: ignore[operator]
+                own = self.network.part(x[None], i) if isinstance(self.network, Members) else x[None]
+                y, self.states[i] = cell.step(own, self.states[i])  # type: ignore[operator]
                 found.append(y[0])
         return torch.stack(found).float().cpu()
 

@@ -301,44 +301,66 @@ def causal_cell(where: str, plan: NetworkPlan) -> Cell:
     return Readout(Stack(*cells), plan.num_outputs)
 
 
+class Columns(NamedTuple):
+    """The features of an input that one of several nets reads: ``begin`` to ``end``, and all from ``shared`` on."""
+
+    begin: int
+    end: int
+    shared: int | None = None
+
+    def of(self, xs: Tensor) -> Tensor:
+        """(..., F) -> (..., F')."""
+        own = xs[..., self.begin : self.end]
+        return own if self.shared is None else torch.cat([own, xs[..., self.shared :]], -1)
+
+
 class Members(nn.Module):
-    """Nets of one form that are trained together, each from weights of its own.
+    """Nets that are trained together, each from weights of its own.
 
     Args:
         members: the nets.
+        columns: what of the input each one reads; None for all of it.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], columns: Sequence[Columns] | None = None) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members, self.columns = nn.ModuleList(members), columns
+
+    def part(self, xs: Tensor, member: int) -> Tensor:
+        """What one net reads of (..., F)."""
+        return xs if self.columns is None else self.columns[member].of(xs)
 
     def forward(self, xs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(T, B, ...) -> outputs (B, N, O)."""
-        return torch.stack([member(xs, lengths) for member in self.members], 1)
+        return torch.stack([member(self.part(xs, i), lengths) for i, member in enumerate(self.members)], 1)
 
 
-def build(where: str, plan: NetworkPlan, num_models: int, engine: Engine, as_cell: bool) -> nn.Module:
-    """The net or nets of a plan, with new weights from torch's generator.
+def build(
+    where: str, plans: Sequence[NetworkPlan], engine: Engine, as_cell: bool, columns: Sequence[Columns] | None = None
+) -> nn.Module:
+    """The net or nets of the plans, with new weights from torch's generator.
 
     Args:
         where: who builds, for messages.
-        plan: the form of each net.
-        num_models: how many.
+        plans: the form of each net.
         engine: how to run the cells.
         as_cell: one bare cell, for rules that need one.
+        columns: what of the input each net reads; None for all of it.
     """
     if as_cell:
-        return causal_cell(where, plan)
-    if plan.causal:
-        return Members([LastOutput(causal_cell(where, plan), engine) for _ in range(num_models)])
-    return Members([SequenceReader(where, plan, engine) for _ in range(num_models)])
+        return causal_cell(where, plans[0])
+    nets = [
+        LastOutput(causal_cell(where, plan), engine) if plan.causal else SequenceReader(where, plan, engine)
+        for plan in plans
+    ]
+    return Members(nets, columns)
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
 class MemberTargets(NamedTuple):
-    """values: (B,) classes or (B, O) targets; weights: (B, N) of each row for each member."""
+    """values: (B,) classes, or (B, N or 1, O) targets; weights: (B, N) of each row for each member."""
 
     values: Tensor
     weights: Tensor
@@ -366,8 +388,8 @@ class MemberCrossEntropy(SequenceLoss):
 
 @dataclass(frozen=True)
 class MemberSquaredError(SequenceLoss):
-    """``sum_n w_n mean_o (y_no - target_o)^2`` for outputs (B, N, O) of N members."""
+    """``sum_n w_n mean_o (y_no - target_no)^2`` for outputs (B, N, O) of N members."""
 
     def per_sequence(self, ys: Tensor, targets: MemberTargets, lengths: Tensor | None) -> Tensor:
         """See `SequenceLoss.per_sequence`."""
-        return ((ys - targets.values[:, None]).square().mean(-1) * targets.weights).sum(1)
+        return ((ys - targets.values).square().mean(-1) * targets.weights).sum(1)

@@ -23,7 +23,7 @@ class SequenceRegressor(SequenceEstimator):
         h_1 .. h_T = cell(x_1 .. x_T)   (in both directions; before it, convolutions)
         y = centre + spread 1/M sum_m W_m pool(h)                                     of M nets
 
-    The targets' centre and spread are found in the training data. All arguments are those of `SequenceClassifier`.
+    The targets' centre and spread are found in what is trained on. All arguments are those of `SequenceClassifier`.
 
     Raises:
         ValueError: from `fit`: an argument out of range; targets that are no numbers; sequences that cannot be read.
@@ -102,8 +102,20 @@ class SequenceRegressor(SequenceEstimator):
 
     # --- inside ---
 
-    def _numbers(self, outputs: Tensor) -> Numbers:
-        return np.array(self.target_centre_) + np.array(self.target_spread_) * outputs.double().mean(1).numpy()
+    def _numbers(self, outputs: Tensor, own: Tensor | None = None) -> Numbers:
+        """(N, O) from outputs (N, M, O), or (N, 1, O) of each sequence's own net."""
+        centre, spread = np.array(self.target_centre_), np.array(self.target_spread_)
+        if own is not None and len(centre) > 1:
+            centre, spread = centre[own.numpy(), None], spread[own.numpy(), None]
+        return (centre + spread * outputs.double().numpy()).mean(1)
+
+    def _centre(self) -> Numbers:
+        """(O,) the training mean; of several nets, the mean of theirs."""
+        return np.array(self.target_centre_).mean(0)
+
+    def _spread(self) -> Numbers:
+        """(O,) likewise."""
+        return np.array(self.target_spread_).mean(0)
 
     def _errors(self, answers: Numbers, truth: Numbers, num_worst: int) -> dict[str, Any]:
         off = answers - truth
@@ -111,13 +123,13 @@ class SequenceRegressor(SequenceEstimator):
         spread = np.where(spread > len(truth) * (1e-12 * np.abs(truth).max(0)) ** 2, spread, 0.0)
         parts = 1 - (off**2).sum(0) / np.where(spread > 0, spread, np.inf)
         r2 = np.where(spread > 0, parts, np.where((off**2).sum(0) > 0, 0.0, 1.0))
-        size = (off**2 / np.array(self.target_spread_) ** 2).sum(1)
+        size = (off**2 / self._spread() ** 2).sum(1)
         return {
             "num": len(truth),
             "r2": float(r2.mean()),
             "rmse": float(np.sqrt((off**2).mean())),
             "mae": float(np.abs(off).mean()),
-            "rmse_of_mean": float(np.sqrt(((truth - np.array(self.target_centre_)) ** 2).mean())),
+            "rmse_of_mean": float(np.sqrt(((truth - self._centre()) ** 2).mean())),
             "worst": [
                 {"index": int(i), "truth": truth[i].tolist(), "answer": answers[i].tolist()}
                 for i in np.argsort(-size, kind="stable")[:num_worst]
@@ -127,29 +139,37 @@ class SequenceRegressor(SequenceEstimator):
     def _read_targets(self, y: Any, num: int) -> Tensor:
         values = _targets(type(self).__name__, y, num, None)
         self.is_single_ = real_numbers(y).ndim == 1
-        self.target_centre_ = values.mean(0).tolist()
-        spread = values.std(0)
-        moves = spread > 1e-12 * np.abs(values).max(0)  # more than rounding
-        self.constant_targets_ = not moves.any()
-        size = np.abs(values).max(0)
-        self.target_spread_ = np.where(moves, spread, np.where(size > 0, size, 1.0)).tolist()
         self.training_report_: dict[str, Any] = {}
-        return self._scaled(values)
+        return torch.from_numpy(values)
+
+    def _fit_targets(self, parts: list[Tensor]) -> None:
+        self.target_centre_: list[list[float]] = []
+        self.target_spread_: list[list[float]] = []
+        self.constant_targets_ = True
+        for part in parts:
+            values = part.numpy()
+            spread, size = values.std(0), np.abs(values).max(0)
+            moves = spread > 1e-12 * size  # more than rounding
+            self.constant_targets_ &= not moves.any()
+            self.target_centre_.append(values.mean(0).tolist())
+            self.target_spread_.append(np.where(moves, spread, np.where(size > 0, size, 1.0)).tolist())
 
     def _known_targets(self, y: Any, num: int) -> Tensor:
-        return self._scaled(_targets(type(self).__name__, y, num, self._num_outputs()))
+        return torch.from_numpy(_targets(type(self).__name__, y, num, self._num_outputs()))
 
-    def _scaled(self, values: Numbers) -> Tensor:
-        return torch.from_numpy((values - np.array(self.target_centre_)) / np.array(self.target_spread_)).float()
+    def _wanted(self, targets: Tensor) -> Tensor:
+        """(N, M or 1, O)."""
+        centre, spread = torch.tensor(self.target_centre_).double(), torch.tensor(self.target_spread_).double()
+        return ((targets[:, None] - centre) / spread).float()
 
     def _target_notes(self, targets: Tensor) -> list[str]:
         if self.constant_targets_:
-            return ["All targets are the same number: there is nothing to learn."]
-        parts = [f"{c:.4g} (spread {s:.4g})" for c, s in zip(self.target_centre_[:5], self.target_spread_)]
-        return [f"The mean of the targets is {', '.join(parts)}."]
+            return ["All training targets are the same number: there is nothing to learn."]
+        parts = [f"{c:.4g} (spread {s:.4g})" for c, s in zip(self._centre()[:5], self._spread())]
+        return [f"The mean of the targets that are trained on is {', '.join(parts)}."]
 
     def _num_outputs(self) -> int:
-        return len(self.target_centre_)
+        return len(self.target_centre_[0])
 
     def _loss(self) -> SequenceLoss:
         return MemberSquaredError()
@@ -163,37 +183,37 @@ class SequenceRegressor(SequenceEstimator):
     def _strata(self, targets: Tensor) -> Tensor:
         """Ten groups by size, so that held-out parts have small and large targets."""
         ranks = targets[:, 0].argsort(stable=True).argsort(stable=True)
-        return ranks * min(10, len(targets)) // len(targets)
+        return ranks * max(1, min(10, len(targets) // 2)) // len(targets)
 
     def _measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        mean = float((outputs.mean(1) - targets).square().mean())
-        return {"mse": mean}
+        off = (self._numbers(outputs) - targets.numpy()) / self._spread()
+        return {"mse": float((off**2).mean())}
 
-    def _look_back(self, outputs: Tensor | None, targets: Tensor) -> None:
-        if outputs is None:
-            return
-        truth = targets.double().numpy() * np.array(self.target_spread_) + np.array(self.target_centre_)
-        found = self._errors(self._numbers(outputs), truth, 0)
+    def _look_back(self, outputs: Tensor, targets: Tensor, own: Tensor | None) -> None:
+        truth = targets.numpy()
+        found = self._errors(self._numbers(outputs, own), truth, 0)
         del found["worst"]
         self.training_report_ = {"held_out": self.choices_.hold_out, **found}
         self.notes_.append(
             f"On {len(truth)} held-out sequences the RMSE is {found['rmse']:.4g} (always the mean: "
-            f"{found['rmse_of_mean']:.4g}), R^2 {found['r2']:.3f}."
+            f"{found['rmse_of_mean']:.4g}), R^2 {found['r2']:.3f}.{self._chosen_by_these()}"
         )
 
     def _fitted_targets(self) -> dict[str, Any]:
         return {
-            "target_centre": self.target_centre_,
-            "target_spread": self.target_spread_,
+            "target_centre": self.target_centre_ if len(self.target_centre_) > 1 else self.target_centre_[0],
+            "target_spread": self.target_spread_ if len(self.target_spread_) > 1 else self.target_spread_[0],
             "is_single": self.is_single_,
             "report": self.training_report_,
         }
 
     def _restore_targets(self, fitted: dict[str, Any]) -> None:
-        self.target_centre_ = [float(v) for v in fitted["target_centre"]]
-        self.target_spread_ = [float(v) for v in fitted["target_spread"]]
-        if not self.target_centre_ or len(self.target_centre_) != len(self.target_spread_):
+        centre, spread = (np.array(fitted[f"target_{name}"], dtype=np.float64) for name in ("centre", "spread"))
+        if centre.shape != spread.shape or centre.ndim not in (1, 2) or not centre.size:
             raise ValueError("its targets' centre and spread do not fit")
+        self.target_centre_, self.target_spread_ = np.atleast_2d(centre).tolist(), np.atleast_2d(spread).tolist()
+        if len(self.target_centre_) not in (1, self.choices_.num_models):
+            raise ValueError("its targets' centre and spread do not fit the number of nets")
         self.is_single_ = bool(fitted["is_single"])
         self.training_report_ = dict(fitted["report"])
 

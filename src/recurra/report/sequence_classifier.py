@@ -26,7 +26,7 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
         "accuracy": ("accuracy, held out", "{:.1%}"),
         "balanced_accuracy": ("balanced accuracy", "{:.1%}"),
         "log_loss": ("log loss, nats", "{:.3f}"),
-        "calibration_error": ("calibration error", "{:.3f}"),
+        "calibration_error": ("calibration error, held out", "{:.3f}"),
         "r2": ("R2, held out", "{:.3f}"),
         "rmse": ("RMSE", "{:.4g}"),
         "mae": ("MAE", "{:.4g}"),

@@ -28,11 +28,10 @@ class SequenceJob(Job):
         from ...datasets.labelled_text import read_labelled_text, read_texts
         from ...datasets.sniff import kind_of_file
         from ...datasets.ts_files import read_series
-        from ...estimators.sequence_text import TextEncoder
 
         roles, needed = self.roles, self.needs_labels
         if self.model is not None:
-            self.is_text = isinstance(self.model.encoder_, TextEncoder)
+            self.is_text = self.model.encoders_.is_text
         else:
             kind = kind_of_file(self.file, target=roles.target).kind
             self.is_text = roles.text is not None or kind == "labelled_text"
