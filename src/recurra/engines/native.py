@@ -37,10 +37,11 @@ class Native(Engine):
         done = run_structure(self, cell, xs, state, controls)
         if done is not None:
             return done
-        job = _job(cell, xs, state, controls)
+        walked = _walk(cell)
+        job = _job(cell, walked, xs, state, controls)
         if isinstance(job, str):
             return Hoisted().run(cell, xs, state, controls)
-        return job.run(cell, xs, state, controls)
+        return job.run(cell, walked.parameters, xs, state, controls)
 
 
 class _Stepper(nn.Module):
@@ -61,52 +62,96 @@ class _Stepper(nn.Module):
         return y, new
 
 
+_MANY = 8
+"""Rows from which on products of the input are computed inside the loop, if their weights fit into the cache."""
+
 _PLANS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def _job(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> Any:
+def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls) -> Any:
     """The compiled step, or the reason why there is none."""
-    leaves = [*tree.leaves((xs, state)), *tree.leaves(controls.forced), *cell.parameters()]
+    inputs, states = tree.leaves(xs), tree.leaves(state)
+    leaves = [*inputs, *states, *tree.leaves(controls.forced), *walked.parameters]
     if any(is_transformed(leaf) for leaf in leaves):
         return "inside torch.func or torch.compile"
-    if any(leaf.device.type != "cpu" for leaf in leaves):
+    if not all(leaf.is_cpu for leaf in leaves):
         return "not on the CPU"
     if torch.is_autocast_enabled("cpu"):
         return "under autocast"
-    if int(tree.leaves(xs)[0].shape[1]) == 0 or num_steps_of(xs) == 0:
+    num_steps, rows = inputs[0].shape[:2]
+    if rows == 0 or num_steps == 0:
         return "no rows"
     key = (
-        cell.training,
-        _settings(cell),
-        tuple((p.shape, p.dtype) for p in cell.parameters()),
-        tuple((leaf.shape[2:], leaf.dtype) for leaf in tree.leaves(xs)),
-        tuple((leaf.shape[1:], leaf.dtype) for leaf in tree.leaves(state)),
-        controls.lengths is not None,
-        controls.reset is not None,
-        controls.forced is not None,
-        controls.force_mask is not None,
+        walked.settings,
+        *[(leaf.shape[2:], leaf.dtype) for leaf in inputs],
+        *[(leaf.shape[1:], leaf.dtype) for leaf in states],
+        *[control is not None for control in controls],
+        rows >= _MANY,
+        torch.is_grad_enabled() and any(leaf.requires_grad for leaf in (*inputs, *tree.leaves(controls.forced))),
         torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves),
     )
-    known = _PLANS.setdefault(cell, {})
-    if key not in known:
-        known[key] = _made(cell, xs, state, controls, backward=key[-1])
-    return known[key]
+    known = _PLANS.get(cell)
+    if known is None:
+        known = _PLANS[cell] = {}
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _made(cell, xs, state, controls, backward=key[-1])
+    return found
 
 
 _SAID: set[str] = set()
 
 
-def _settings(cell: Cell) -> tuple[Any, ...]:
-    """Everything plain that a step might look at: a changed option makes another plan."""
-    found: list[Any] = []
-    for module in cell.modules():
-        found.append(type(module))
-        for value in vars(module).values():
-            if isinstance(value, bool | int | float | str):
-                found.append(value)
-            elif isinstance(value, tuple | list | frozenset):
-                found.append(repr(value))
-    return tuple(found)
+class _Walked(NamedTuple):
+    """A cell at the time of a call.
+
+    Args:
+        settings: everything plain that a step might look at, and the forms of parameters and buffers: a changed option makes
+            another plan.
+        parameters: parameters and buffers, each once.
+        names: theirs.
+    """
+
+    settings: tuple[Any, ...]
+    parameters: list[Tensor]
+    names: list[str]
+
+
+_PLAIN = {bool, int, float, str}
+_ROWS = {tuple, list, frozenset}
+_INSIDE = {"_parameters", "_buffers", "_modules"}
+
+
+def _walk(cell: Cell) -> _Walked:
+    settings: list[Any] = []
+    parameters: list[Tensor] = []
+    names: list[str] = []
+    seen: set[int] = set()
+    stack: list[tuple[str, nn.Module]] = [("", cell)]
+    while stack:
+        prefix, module = stack.pop()
+        own = module.__dict__
+        settings.append(type(module))
+        for name, value in own.items():
+            kind = type(value)
+            if kind in _PLAIN:
+                settings.append(value)
+            elif kind in _ROWS:
+                settings.append(repr(value))
+            elif name in _INSIDE:
+                for inner, held in value.items():
+                    if held is None:
+                        settings.append(None)
+                    elif name == "_modules":
+                        stack.append((f"{prefix}{inner}.", held))
+                    elif id(held) not in seen:
+                        seen.add(id(held))
+                        parameters.append(held)
+                        names.append(prefix + inner)
+                        settings.append((held.shape, held.dtype))
+            elif isinstance(value, bool | int | float | str):  # numbers of classes of their own, enumerations
+                settings.append(value)
+    return _Walked(tuple(settings), parameters, names)
 
 
 def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bool) -> Any:
@@ -117,9 +162,16 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bo
         return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
     job = _Job(cell, xs, state, controls)
     try:
-        variant = Variant(controls.lengths is not None, controls.reset is not None, backward)
+        inputs = tree.leaves((xs, controls.forced))
+        variant = Variant(
+            controls.lengths is not None,
+            controls.reset is not None,
+            backward,
+            many=inputs[0].shape[1] >= _MANY,
+            inputs=any(leaf.requires_grad for leaf in inputs),
+        )
         job.plan = Plan(
-            job.step, job.parameters(cell), job.inputs(tree.at(xs, 0), controls, 0), tree.leaves(state), variant
+            job.step, _walk(cell).parameters, job.inputs(tree.at(xs, 0), controls, 0), tree.leaves(state), variant
         )
     except Unsupported as error:
         name = type(cell).__name__
@@ -161,7 +213,7 @@ def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool) -> Any:
     job = _Job(cell, x, state, Controls())
     variant = Variant(backward=not stream, stream=stream)
     try:
-        job.plan = Plan(job.step, job.parameters(cell), tree.leaves(x), tree.leaves(state), variant)
+        job.plan = Plan(job.step, _walk(cell).parameters, tree.leaves(x), tree.leaves(state), variant)
     except (Unsupported, ImportError) as error:
         return str(error)
     return job
@@ -191,7 +243,7 @@ class _Job:
 
     def __init__(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> None:
         self.cell = weakref.ref(cell)
-        self.names = [n for n, _ in cell.named_parameters()] + [n for n, _ in cell.named_buffers()]
+        self.names = _walk(cell).names
         self.x_like, self.state_like = tree.map(_form, xs), tree.map(_form, state)
         self.forced_like = tree.map(_form, controls.forced)
         self.forced, self.masked = controls.forced is not None, controls.force_mask is not None
@@ -213,7 +265,7 @@ class _Job:
 
     def parameters(self, cell: Cell) -> list[Tensor]:
         """Parameters and buffers in order."""
-        return [*(p for _, p in cell.named_parameters()), *(b for _, b in cell.named_buffers())]
+        return _walk(cell).parameters
 
     def inputs(self, x: Tree, controls: Controls, at: int | None) -> list[Tensor]:
         """Leaves of x, then what is forced: of one step, or of all (None)."""
@@ -224,12 +276,14 @@ class _Job:
                 found.append(controls.force_mask if at is None else controls.force_mask[at])
         return found
 
-    def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
+    def run(
+        self, cell: Cell, parameters: Sequence[Tensor], xs: Tree, state: Tree, controls: Controls
+    ) -> tuple[Tree, Tree]:
         """All steps."""
+        inputs = self.inputs(xs, controls, None)
         num_steps, rows = tree.leaves(xs)[0].shape[:2]
         plan = self.plan
-        flat = [leaf.reshape(num_steps * rows, *leaf.shape[2:]) for leaf in self.inputs(xs, controls, None)]
-        imports = plan.traced.before(self.parameters(cell), flat)
+        imports = plan.traced.before(parameters, [leaf.flatten(0, 1) for leaf in inputs])
         states = tree.leaves(state)
         starts: list[Tensor] = []
         if controls.reset is not None:
@@ -237,7 +291,8 @@ class _Job:
             starts = [fresh[i] for i in plan.starts]
         alive = controls.alive(num_steps)
         given = _Given(plan, alive, controls.reset, num_steps, rows, len(imports), len(states))
-        out = _Function.apply(given, *imports, *states, *starts)
+        tensors = (*imports, *states, *starts)
+        out = _Function.apply(given, *tensors) if plan.variant.backward else _values(given, tensors)[0]
         num = len(plan.outputs)
         # what never changes comes back as it is, with its own derivative
         last = [old if fixed else new for old, new, fixed in zip(states, out[num:], plan.constant)]
@@ -250,7 +305,8 @@ class _Job:
 
         def cut(leaf: Tensor, time: bool) -> Tensor:
             part = leaf.detach()[: few[0], : few[1]] if time else leaf.detach()[: few[1]]
-            return part.clone().requires_grad_() if part.is_floating_point() and backward else part.clone()
+            wanted = backward and (self.plan.variant.inputs or not time)
+            return part.clone().requires_grad_() if part.is_floating_point() and wanted else part.clone()
 
         inside = Controls(
             None if controls.lengths is None else torch.arange(few[1]) % (few[0] + 1),
@@ -267,7 +323,7 @@ class _Job:
             moved = tree.map(partial(_moved, generator=noise), start)
             with torch.enable_grad() if backward else torch.no_grad():
                 if native:
-                    ys, last = self.run(cell, sequence, moved, inside)
+                    ys, last = self.run(cell, _walk(cell).parameters, sequence, moved, inside)
                 else:
                     ys, last = scan(cell, cell.step, sequence, moved, inside)
                 values = [v for v in tree.leaves((ys, last)) if v.is_floating_point()]
@@ -332,21 +388,27 @@ class _Given(NamedTuple):
         return [*(torch.stack(column) for column in zip(*outputs)), *states]
 
 
+def _values(given: _Given, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any, list[Tensor]]:
+    """Outputs and last states, what the backward part reads, imports."""
+    plan = given.plan
+    imports, states, starts = given.split([t.detach().contiguous() for t in tensors])
+    alive = None if given.alive is None else given.alive.contiguous()
+    reset = None if given.reset is None else given.reset.contiguous()
+    ys, last, held = plan.forward(imports, states, starts, alive, reset, given.num_steps, given.rows)
+    last = [s.clone() if fixed else s for s, fixed in zip(last, plan.constant)]
+    return (*ys, *last), held, imports
+
+
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: _Given, *tensors: Tensor) -> Any:
         plan = given.plan
-        imports, states, starts = given.split([t.detach().contiguous() for t in tensors])
-        alive = None if given.alive is None else given.alive.contiguous()
-        reset = None if given.reset is None else given.reset.contiguous()
-        ys, last, held = plan.forward(imports, states, starts, alive, reset, given.num_steps, given.rows)
-        last = [s.clone() if fixed else s for s, fixed in zip(last, plan.constant)]
+        outputs, held, imports = _values(given, tensors)
         if plan.variant.backward:
             ctx.given, ctx.held, ctx.imports = given, held, imports
             # outputs are saved too: a change in place of what the backward part reads is then noticed
-            ctx.save_for_backward(*tensors, *ys, *last)
+            ctx.save_for_backward(*tensors, *outputs)
             ctx.set_materialize_grads(False)
-        outputs = (*ys, *last)
         ctx.mark_non_differentiable(*(o for o in outputs if not o.is_floating_point()))
         return outputs
 

@@ -62,6 +62,16 @@ def machine(bits: int) -> Machine:
     return Machine(128 // bits, 4, 2)
 
 
+@lru_cache(maxsize=1)
+def second_level_cache() -> int:
+    """Bytes of the cache that one core has for itself; half a MiB where the system does not say."""
+    try:
+        size = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        size = 0
+    return size if size > 0 else 2**19
+
+
 def target_text() -> tuple[str, str]:
     """Features and name of the processor."""
     _, name, features = _target()

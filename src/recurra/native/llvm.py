@@ -411,6 +411,7 @@ class Writer:
                 self.operate,
                 self._gatherer(t, row, variables),
             )
+            values = []
             for store in stage.stores:
                 compute = evaluate.define if store.defines else evaluate
                 value = compute(store.value, store.index(stage.shape))
@@ -418,6 +419,8 @@ class Writer:
                 if store.add:
                     old = self.load(targets[store.slot], index, store.slot.dtype)
                     value = self.let(f"fadd {self.real} {old}, {value}")
+                values.append((value, index))
+            for store, (value, index) in zip(stage.stores, values):  # all is read before anything is written
                 self.store(value, targets[store.slot], index, store.slot.dtype)
 
         nest(0)
@@ -497,7 +500,8 @@ class Writer:
         rows = self.let(f"sub nsw i64 {last}, {first}")
         begin, stride = "null", 0
         if stage.start is not None:
-            begin, stride = self.address(stage.start, t, first), stage.start.size
+            begin = self.address(stage.start, t, first)
+            stride = 0 if stage.start.mode == "fixed" else stage.start.size
         name = self._product_function(stage.k, stage.n, stage.start is not None)
         self.put(
             f"call void @{name}(ptr {source}, i64 {stage.source.size}, ptr {self.weights[stage.weight]}, "

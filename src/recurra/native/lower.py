@@ -256,10 +256,17 @@ class _Lowering:
             if not root.add and root.value in self.kept and root.value not in places:
                 places[root.value] = root.slot
         scratch: list[Slot] = []
-        for node in sorted(self.kept, key=lambda n: n.number):
+        uses: dict[Node, int] = {}
+        for node in reached:
+            for a in read_from(node):
+                uses[a] = uses.get(a, 0) + 1
+        for node in sorted(self.kept, key=lambda n: -n.number):
             if node not in places:
                 places[node] = Slot(self.num_buffers + len(scratch), "row", node.size, node.dtype)
                 scratch.append(places[node])
+            start = node.args[2] if node.op == "product" and len(node.args) > 2 else None
+            if start is not None and start.op == "product" and uses[start] == 1 and start not in places:
+                places[start] = places[node]  # the sum goes on where it began
         self.places = places
         self.levels: dict[Node, int] = {}
         weights: list[Node] = []

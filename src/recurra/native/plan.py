@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autodiff import Unsupported, differentiate
-from .build import Code, build, machine, run, target_text
+from .build import Code, build, machine, run, second_level_cache, target_text
 from .graph import BOOLEAN, FLOAT, Graph, Node, reachable, read_from
 from .llvm import Writer
 from .lower import Program, Root, Slot, lower
-from .trace import Step, trace
+from .trace import Step, capture
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,16 @@ class Variant:
         reset: rows may start again.
         backward: with derivatives.
         stream: nothing is computed beforehand, outputs and states stand apart: for single steps.
+        many: rows enough that products of the input pay inside the loop, where their weights fit into the cache.
+        inputs: derivatives by the inputs are wanted.
     """
 
     lengths: bool = False
     reset: bool = False
     backward: bool = False
     stream: bool = False
+    many: bool = False
+    inputs: bool = True
 
 
 def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> list[Node]:
@@ -58,21 +62,34 @@ def substitute(graph: Graph, roots: Sequence[Node], new: dict[Node, Node]) -> li
 
 
 def started(graph: Graph, roots: Sequence[Node]) -> list[Node]:
-    """Sums of an import and a product become products that begin with the import, if nothing else reads the product."""
+    """Products begin with what is added to them: an import, a parameter, another product, if nothing else reads the parts."""
     seen = reachable(roots)
     users: dict[Node, set[Node]] = {}
     for node in seen:
         for a in node.args:
             users.setdefault(a, set()).add(node)
-    new: dict[Node, Node] = {}
+    ends, new = set(roots), dict[Node, Node]()
+
+    def merged(node: Node) -> Node | None:
+        for one, other in (node.args, node.args[::-1]):
+            product, start = new[one], new[other]
+            own = [n for n in (one, other) if new[n].op == "product"]
+            if any(users[n] != {node} or n in ends for n in own) or product.op != "product" or len(product.args) > 2:
+                continue
+            given = start.op == "leaf" and start.attr[0] in ("x", "p") and start.dtype == FLOAT
+            if start.shape == product.shape and (given or start.op == "product"):
+                return graph.product(product.args[0], product.args[1], start)
+        return None
+
     for node in seen:
-        if node.op == "add":
-            for product, other in (node.args, node.args[::-1]):
-                plain = product.op == "product" and len(product.args) == 2 and product not in roots
-                is_import = other.op == "leaf" and other.attr[0] == "x"
-                if plain and is_import and users[product] == {node} and node not in new:
-                    new[node] = graph.product(product.args[0], product.args[1], other)
-    return substitute(graph, roots, new) if new else list(roots)
+        args = [new[a] for a in node.args]
+        found = merged(node) if node.op == "add" else None
+        if found is None and all(a is b for a, b in zip(args, node.args)):
+            found = node
+        if found is None and node.op == "view":
+            found = graph.view(args[0], node.shape, *node.attr)
+        new[node] = found or graph.make(node.op, args, node.shape, node.dtype, node.attr, node.batched)
+    return [new[r] for r in roots]
 
 
 class _Buffers:
@@ -100,7 +117,11 @@ class Plan:
     def __init__(
         self, step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], variant: Variant
     ) -> None:
-        self.traced = trace(step, parameters, xs, states, hoist=not variant.stream)
+        captured = capture(step, parameters, xs, states)
+        projection = captured.projection() if variant.many else None
+        size = 4 * (projection or 0)
+        fold = projection is not None and size * 2 <= second_level_cache()
+        self.traced = captured.traced(hoist=not (variant.stream or fold))
         self.variant = variant
         floats = [t.dtype for t in (*parameters, *xs, *states) if t.is_floating_point()]
         if len(set(floats)) != 1:
@@ -204,7 +225,12 @@ class Plan:
             if new.dtype == FLOAT:
                 self.state_seeds[j] = graph.leaf("gs", j, new.shape, FLOAT, True)
                 pairs.append((new, self.state_seeds[j]))
-        self.adjoint = differentiate(graph, pairs, lambda leaf: leaf.dtype == FLOAT)
+        given = {k for k, _ in self.traced.placeholders()}  # inputs as they are, and parameters
+
+        def is_needed(leaf: Node) -> bool:
+            return leaf.dtype == FLOAT and (self.variant.inputs or leaf.attr[0] != "x" or leaf.attr[1] not in given)
+
+        self.adjoint = differentiate(graph, pairs, is_needed)
         self.saved = self.adjoint.saved
 
     def _backward(self) -> None:
@@ -418,7 +444,7 @@ class Plan:
             if kind == "gs":
                 by_state[index] = arrays[number][0]
         for (buffer, offset, size, width), weight, out in self.weight_gradients:
-            a = arrays[buffer][:num_steps].reshape(num_steps * rows, size)[:, offset : offset + width]
+            a = arrays[buffer].reshape(-1, size)[: num_steps * rows, offset : offset + width]
             dz = arrays[out].reshape(num_steps * rows, -1)
             index, shape, start, strides = _where(weight)
             into = by_import.setdefault(index, torch.zeros_like(imports[index]))

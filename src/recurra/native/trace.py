@@ -37,6 +37,75 @@ class Import:
     dtype: torch.dtype
 
 
+class _Calls:
+    """Some nodes of torch's graph as a list of calls.
+
+    Args:
+        source: the graph.
+        wanted: nodes whose values are asked for.
+        given: nodes whose values are given.
+        rows: the batch size that stands for any in the graph.
+    """
+
+    def __init__(self, source: fx.Graph, wanted: Sequence[fx.Node], given: Sequence[fx.Node], rows: int) -> None:
+        self.rows = rows
+        place = {node: i for i, node in enumerate(given)}
+        needed: set[fx.Node] = set()
+        stack = list(wanted)
+        while stack:
+            node = stack.pop()
+            if node not in needed and node not in place:
+                needed.add(node)
+                stack += node.all_input_nodes
+        self.calls: list[tuple[Any, Any, Any, bool]] = []
+        for node in source.nodes:
+            if node in needed:
+                place[node] = len(place)
+                at: Any = lambda n: _At(place[n])  # noqa: E731
+                args: Any = fx.map_arg(node.args, at)
+                kwargs: Any = fx.map_arg(node.kwargs, at)
+                flat = all(isinstance(a, _At) or not isinstance(a, list | tuple | int) for a in args) and not kwargs
+                self.calls.append((node.target, args, kwargs, flat))
+        self.wanted = [place[node] for node in wanted]
+
+    def __call__(self, values: list[Any], rows: int) -> list[Any]:
+        """The wanted values.
+
+        Args:
+            values: of the given nodes.
+            rows: the batch size.
+        """
+
+        def put(value: Any) -> Any:
+            if isinstance(value, _At):
+                return values[value.place]
+            if isinstance(value, list | tuple):
+                return type(value)(put(v) for v in value)
+            if isinstance(value, bool) or not isinstance(value, int):
+                return value
+            return value // self.rows * rows if value and value % self.rows == 0 else value
+
+        for target, args, kwargs, flat in self.calls:
+            if flat:
+                values.append(target(*[values[a.place] if type(a) is _At else a for a in args]))
+            else:
+                values.append(target(*[put(a) for a in args], **{k: _looked_up(v, values) for k, v in kwargs.items()}))
+        return [values[i] for i in self.wanted]
+
+
+class _At:
+    """The value of a call."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+
+def _looked_up(value: Any, values: list[Any]) -> Any:
+    return values[value.place] if isinstance(value, _At) else value
+
+
 @dataclass
 class Traced:
     """A step as a graph, and what torch computes for it beforehand.
@@ -60,11 +129,14 @@ class Traced:
     source: fx.Graph
     rows: int
     results: list[fx.Node]
+    _before: _Calls | None = None
 
     def before(self, parameters: Sequence[Tensor], xs: Sequence[Tensor]) -> list[Tensor]:
         """The imports for all steps at once: per-step ones (T * B, ...), the others as they are."""
-        known: dict[fx.Node, Any] = dict(zip(self._placeholders(), [*parameters, *xs]))
-        return self._found([i.node for i in self.imports], known, xs[0].shape[0] if xs else 0)
+        if self._before is None:
+            given = self._placeholders()[: len(parameters) + len(xs)]
+            self._before = _Calls(self.source, [i.node for i in self.imports], given, self.rows)
+        return self._before([*parameters, *xs], xs[0].shape[0] if xs else 0)
 
     def step(self, imports: Sequence[Tensor], states: Sequence[Tensor], rows: int) -> tuple[list[Tensor], list[Tensor]]:
         """One step by torch, from the imports of that step: the reference for the machine code."""
@@ -108,18 +180,58 @@ class Traced:
         return [known[n] for n in nodes]
 
 
-def trace(
-    step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], *, hoist: bool = True
-) -> Traced:
-    """Trace one step.
+@dataclass(frozen=True)
+class Captured:
+    """A step as torch's own graph.
+
+    Args:
+        source: the graph.
+        rows: the batch size that stands for any in it.
+        counts: of parameters, input leaves and state leaves.
+        num_outputs: leaves of y.
+    """
+
+    source: fx.Graph
+    rows: int
+    counts: tuple[int, int, int]
+    num_outputs: int
+
+    def traced(self, *, hoist: bool) -> Traced:
+        """The graph of the compiler.
+
+        Args:
+            hoist: what depends on the input alone is computed beforehand.
+
+        Raises:
+            Unsupported: an operation that has no native form.
+        """
+        return _Reader(self.source, self.rows, self.counts, hoist).read(self.num_outputs)
+
+    def projection(self) -> int | None:
+        """Weights of the products of the input, if what depends on the input alone is nothing but products and sums.
+
+        Such a step may as well compute them inside the loop. None if there is more, or nothing of that kind.
+        """
+        reader = _Reader(self.source, self.rows, self.counts, hoist=True)
+        total = 0
+        for n in self.source.nodes:
+            if n.op == "call_function" and reader.color[n] == "X":
+                if n.target in (aten.addmm.default, aten.mm.default):
+                    total += n.args[-1].meta["val"].numel()
+                elif n.target not in _VIEWS and n.target is not aten.add.Tensor:
+                    return None
+        return total or None
+
+
+def capture(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor]) -> Captured:
+    """Run one step on tensors without contents, and write down what it does.
 
     Args:
         step: from lists of parameters, input leaves and state leaves to lists of output and next-state leaves.
         parameters, xs, states: tensors of the right form, xs and states with any number of rows.
-        hoist: what depends on the input alone is computed beforehand.
 
     Raises:
-        Unsupported: an operation that has no native form.
+        Unsupported: a step that looks at its data.
     """
     sizes = {n for t in (*parameters, *xs, *states) for n in t.shape}
     rows = next(p for p in (7919, 8191, 9973, 12553) if not any(n and n % p == 0 for n in sizes))
@@ -139,8 +251,7 @@ def trace(
             module = make_fx(flat)(*fake)
         except (torch._subclasses.fake_tensor.DynamicOutputShapeException, RuntimeError, ValueError) as error:
             raise Unsupported(f"the step could not be traced ({str(error).splitlines()[0][:150]})") from error
-    counts = (len(parameters), len(xs), len(states))
-    return _Reader(module.graph, rows, counts, hoist).read(counted[-1])
+    return Captured(module.graph, rows, (len(parameters), len(xs), len(states)), counted[-1])
 
 
 class _Reader:
