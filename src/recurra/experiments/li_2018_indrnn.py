@@ -83,7 +83,7 @@ class Li2018IndRNN(Experiment):
     digit_side: int = 14
     digit_layers: int = 4
     digit_size: int = 128
-    digit_epochs: int = 14
+    digit_epochs: int = 20
     digit_batch_size: int = 32
     digit_lr: float = 4e-3
     text_layers: int = 6
