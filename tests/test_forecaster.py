@@ -557,6 +557,56 @@ def test_seasons() -> None:
     assert find_seasons([np.ones(100), np.full(100, np.nan)]) == []
 
 
+@pytest.mark.parametrize("kind", ["noise", "alternating", "walk", "walk with noise", "drift"])
+def test_a_season_is_not_seen_where_there_is_none(kind: str) -> None:
+    """At most one set of fifty by the test's own bound; 150 sets of each kind, with and without a calendar."""
+    seen = 0
+    for seed in range(50):
+        for steps in (24, 40, 60):
+            x = np.random.default_rng(seed).normal(size=steps)
+            made = {
+                "noise": x,
+                "alternating": x[1:] - 0.5 * x[:-1],
+                "walk": x.cumsum(),
+                "walk with noise": x.cumsum() + np.random.default_rng(seed + 1000).normal(size=steps),
+                "drift": (x + 0.3).cumsum(),
+            }
+            seen += bool(find_seasons([made[kind]], natural=[12] if seed % 2 else []))
+    assert seen <= 5
+
+
+def test_a_second_season_is_not_seen_where_there_is_one() -> None:
+    """Every multiple of the first has nearly the same autocorrelation, and one of them the highest."""
+    seen = 0
+    for seed in range(40):
+        t = np.arange(200)
+        seen += len(find_seasons([np.sin(2 * np.pi * t / 7) + 0.5 * np.random.default_rng(seed).normal(size=200)])) > 1
+    assert seen <= 2
+    t = np.arange(24 * 7 * 6)
+    week = np.sin(2 * np.pi * t / 24) * (1 + 2 * (t // 24 % 7 >= 5)) + 0.3 * np.random.default_rng(0).normal(
+        size=len(t)
+    )
+    assert [s.period for s in find_seasons([week], natural=[24, 168])] in ([24, 168], [168])
+
+
+def test_true_seasons_are_seen() -> None:
+    from statsmodels.datasets import co2, sunspots
+
+    spots = sunspots.load_pandas().data["SUNACTIVITY"].to_numpy()
+    for part in (spots, spots[-100:], np.sqrt(spots)):
+        assert find_seasons([part])[0].period in (10, 11)
+    months = co2.load_pandas().data["co2"].resample("MS").mean().to_numpy()
+    for part in (months, months[-48:]):
+        assert [s.period for s in find_seasons([part])] == [12]
+    assert [s.period for s in find_seasons([months[-36:]], natural=[12])] == [12]
+    t = np.arange(400)
+    for period, steps, spread in ((7, 40, 0.3), (12, 60, 0.5), (12, 200, 0.7), (24, 100, 0.5), (50, 400, 0.5)):
+        x = np.sqrt(2) * np.sin(2 * np.pi * t[:steps] / period) + spread * np.random.default_rng(0).normal(size=steps)
+        assert abs(find_seasons([x])[0].period - period) <= max(1, period // 10), (period, steps)
+    many = [np.random.default_rng(i).normal(size=30) + np.array([0, 2, 1])[t[:30] % 3] for i in range(8)]
+    assert find_seasons(many)[0].period % 3 == 0
+
+
 def test_calendar() -> None:
     from recurra.datasets.timestamps import Step
 
