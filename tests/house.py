@@ -25,14 +25,15 @@ ALLOWED: dict[str, frozenset[str]] = {
     "learning": _RUNNING,
     "training": _TRAINING,
     "estimators": _BELOW_ESTIMATORS,
+    "export": _BELOW_ESTIMATORS | {"estimators"},
     "memories": frozenset({"core", "native"}),
     "tasks": frozenset({"core"}),
     "datasets": frozenset({"core"}),
     "analysis": _BELOW_STUDIES,
     "report": _BELOW_STUDIES,
     "experiments": _BELOW_STUDIES | {"analysis", "report"},
-    "testing": _BELOW_STUDIES | {"analysis", "report", "experiments"},
-    "cli": _BELOW_STUDIES | {"analysis", "report", "experiments", "testing"},
+    "testing": _BELOW_STUDIES | {"analysis", "export", "report", "experiments"},
+    "cli": _BELOW_STUDIES | {"analysis", "export", "report", "experiments", "testing"},
     "__main__": frozenset({"cli"}),
 }
 """Room -> the other rooms it may import. A new room is entered here, and nowhere else."""

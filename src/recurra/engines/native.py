@@ -185,15 +185,16 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bo
     return job
 
 
-def stream_plan(cell: Cell, x: Tree, state: Tree) -> Any:
+def stream_plan(cell: Cell, x: Tree, state: Tree, *, compiled: bool = True) -> Any:
     """A compiled step without hoisting and derivatives, for streams that are stepped one by one; or why there is none.
 
     Args:
         cell: whose step.
         x: leaves (B, ...), as the step takes them.
         state: leaves (B, ...).
+        compiled: with machine code.
     """
-    return _planned(cell, x, state, stream=True)
+    return _planned(cell, x, state, stream=True, compiled=compiled)
 
 
 def training_plan(cell: Cell, x: Tree, state: Tree) -> Any:
@@ -202,7 +203,7 @@ def training_plan(cell: Cell, x: Tree, state: Tree) -> Any:
     return found if isinstance(found, str) else found.plan
 
 
-def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool) -> Any:
+def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool, compiled: bool = True) -> Any:
     if any(leaf.device.type != "cpu" for leaf in (*tree.leaves((x, state)), *cell.parameters())):
         return "not on the CPU"
     try:
@@ -213,7 +214,8 @@ def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool) -> Any:
     job = _Job(cell, x, state, Controls())
     variant = Variant(backward=not stream, stream=stream)
     try:
-        job.plan = Plan(job.step, _walk(cell).parameters, tree.leaves(x), tree.leaves(state), variant)
+        parameters = job.parameters(cell)
+        job.plan = Plan(job.step, parameters, tree.leaves(x), tree.leaves(state), variant, compiled=compiled)
     except (Unsupported, ImportError) as error:
         return str(error)
     return job

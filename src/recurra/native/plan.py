@@ -110,12 +110,20 @@ class Plan:
         step: see `recurra.native.trace.trace`.
         parameters, xs, states: tensors of the right form.
         variant: see `Variant`.
+        compiled: with machine code; without it, the plan can be read and written in another language only.
     Raises:
         Unsupported: something that has no native form.
     """
 
     def __init__(
-        self, step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor], variant: Variant
+        self,
+        step: Step,
+        parameters: Sequence[Tensor],
+        xs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        variant: Variant,
+        *,
+        compiled: bool = True,
     ) -> None:
         captured = capture(step, parameters, xs, states)
         projection = captured.projection() if variant.many else None
@@ -132,7 +140,8 @@ class Plan:
         self._forward()
         if variant.backward:
             self._backward()
-        self._build()
+        if compiled:
+            self._build()
 
     # --- what is computed ---
 
@@ -446,7 +455,7 @@ class Plan:
         for (buffer, offset, size, width), weight, out in self.weight_gradients:
             a = arrays[buffer].reshape(-1, size)[: num_steps * rows, offset : offset + width]
             dz = arrays[out].reshape(num_steps * rows, -1)
-            index, shape, start, strides = _where(weight)
+            index, shape, start, strides = weight_place(weight)
             into = by_import.setdefault(index, torch.zeros_like(imports[index]))
             view = into.as_strided(shape, strides, start)
             if strides[0] == 1 and strides[1] != 1:
@@ -463,7 +472,7 @@ class Plan:
         ]
 
 
-def _where(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
+def weight_place(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
     """Import, shape, offset and strides of a weight."""
     if weight.op == "view":
         offset, strides = weight.attr
@@ -473,7 +482,7 @@ def _where(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
 
 
 def _matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
-    index, shape, offset, strides = _where(weight)
+    index, shape, offset, strides = weight_place(weight)
     return imports[index].as_strided(shape, strides, offset)
 
 
