@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,13 +14,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from recurra.cells import ElmanCell, EmbeddingCell, GRUCell, LSTMCell
+from recurra.cli.main import app
 from recurra.core import Cell, tree
 from recurra.core.catalog import members
 from recurra.core.cell import StochasticCell
 from recurra.engines import Loop
 from recurra.engines.native import stream_plan
+from recurra.estimators import LanguageModel
 from recurra.export import to_c
 from recurra.export.c import network_of, write
 from recurra.export.network import quieted
@@ -31,7 +35,9 @@ COMPILER = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g0")
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler (set CC, or install gcc) to compile what is written")
+needs_compiler = pytest.mark.skipif(
+    COMPILER is None, reason="no C compiler (set CC, or install gcc) to compile what is written"
+)
 
 
 def compiled(folder: Path, sources: list[str], *options: str) -> Path:
@@ -251,3 +257,215 @@ def test_c_is_loop(example: Example, results: dict[str, Any]) -> None:
     compare(example, *results[example.name, 32], 1e-6)
     if (example.name, 8) in results:
         compare(example, *results[example.name, 8], 2e-6, rounded=True)
+
+
+# --- models of people's data ---
+
+
+@pytest.fixture(scope="module")
+def language_model() -> LanguageModel:
+    """A small one, of a text with characters of one to four bytes."""
+    text = "to be or not to be, thät is 中 question 🙂\n" * 30
+    model = LanguageModel(
+        hidden_size=12, embedding_size=6, num_layers=2, num_updates=20, num_steps=20, batch_size=4, seed=1
+    )
+    return model.fit(text)
+
+
+LM_MAIN = """
+#include "lm.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+    static lm_state s;
+    static float y[LM_NUM_TOKENS];
+    unsigned long code;
+
+    lm_reset(&s);
+    while (scanf("%lu", &code) == 1) {
+        const int32_t token = lm_token((uint32_t)code);
+        lm_step(&s, token, y);
+        printf("%ld", (long)token);
+        for (int i = 0; i < LM_NUM_TOKENS; ++i) {
+            printf(" %.9g", (double)y[i]);
+        }
+        printf("\\n");
+    }
+    return 0;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("bits", [32, 8])
+def test_a_language_model_reads_in_c_what_it_reads_in_python(
+    language_model: LanguageModel, bits: int, tmp_path: Path
+) -> None:
+    text = "not to 中 🙂 be, xylöphon ä"
+    found = to_c(language_model, tmp_path, "lm", bits=bits, data="to be or not to be\n" * 20)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(found.files)
+    (tmp_path / "main.c").write_text(LM_MAIN)
+    answer = run(compiled(tmp_path, ["lm.c", "main.c"], *SANITIZERS), " ".join(str(ord(c)) for c in text).encode())
+    rows = [line.split() for line in answer.decode().splitlines()]
+    tokens = language_model.tokens_.encode(text)
+    assert [int(row[0]) for row in rows] == tokens.tolist()
+    with torch.no_grad():
+        ys, _ = Loop()(language_model.cell_, tokens[:, None])
+    ours = torch.tensor([[float(v) for v in row[1:]] for row in rows])
+    assert off(ours, ys[:, 0]) < (1e-6 if bits == 32 else 0.1)
+    facts = json.loads((tmp_path / "lm.json").read_text())
+    if bits == 8:
+        assert facts["weight_bytes"] < 0.5 * sum(4 * p.numel() for p in language_model.cell_.parameters())
+        assert abs(facts["loss"]["lost_nats_per_token"]) < 0.02
+        assert "tokens: the inputs that were given" in (tmp_path / "README.md").read_text()
+    else:
+        assert not facts["loss"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("tokens", ["chars", "bytes", "words"])
+def test_the_example_of_a_language_model_writes(tokens: str, tmp_path: Path) -> None:
+    text = 'say "what?" to\\it ??/ and 中\n' * 30
+    model = LanguageModel(
+        hidden_size=8, embedding_size=4, num_updates=2, num_steps=20, batch_size=4, tokens=tokens
+    ).fit(text)
+    to_c(model, tmp_path, "lm")
+    written = run(compiled(tmp_path, ["lm.c", "lm_example.c"], *SANITIZERS), b"")
+    if tokens == "chars":
+        assert len(written.decode()) == 201
+        assert set(written.decode()) <= set(text)
+    if tokens == "words":
+        assert set(written.decode().split()) <= set(text.split())
+
+
+def test_a_committee_writes_its_average(tmp_path: Path) -> None:
+    text = "to be or not to be\n" * 30
+    model = LanguageModel(hidden_size=6, embedding_size=4, num_updates=2, num_models=2, num_steps=20, batch_size=4).fit(
+        text
+    )
+    network = network_of(model, "lm", 32, None)
+    xs = model.tokens_.encode("be not")[:, None]
+    with torch.no_grad():
+        ys, _ = Loop()(model.cell_, xs)
+        state = network.first_state([xs])
+        for x, y in zip(xs, ys):
+            (ours,), state = network.step.run([x], state, rounded=False)
+            torch.testing.assert_close(ours, y)
+
+
+def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"^to_c: model must be a cell or a fitted .*, got GRU\.$"):
+        to_c(torch.nn.GRU(3, 4), tmp_path)
+    with pytest.raises(ValueError, match=r"^to_c: bits must be "):
+        to_c(GRUCell(3, 4), tmp_path, bits=4)
+    for name in ("2nd", "int", "a b", "../x", "", "é"):
+        with pytest.raises(ValueError, match=r"^to_c: name must be a name in C"):
+            to_c(GRUCell(3, 4), tmp_path, name)
+    with pytest.raises(
+        ValueError, match=r"^to_c: the model must be one whose step has a form in C, .* 'sort' has no native form"
+    ):
+        to_c(_Sorting(3, 4), tmp_path)
+    with pytest.raises(ValueError, match="fitted first"):
+        to_c(LanguageModel(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+class _Sorting(ElmanCell):
+    """Uses an operation that has no native form."""
+
+    def advance(self, projected: Tensor, state: Any) -> Any:
+        """With a sorted state."""
+        return super().advance(projected, state._replace(h=state.h.sort(-1).values))
+
+
+@needs_compiler
+def test_a_stream_may_be_copied_and_begun_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cell = GRUCell(2, 3).learn_initial_state()
+    with torch.no_grad():
+        for value in cell.parameters():
+            value.uniform_(-1, 1)
+    to_c(cell, tmp_path, "g")
+    main = """
+#include "g.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+    const float x[4] = {0.5f, -1.0f, 0.25f, 2.0f};
+    float y[3];
+    g_state a, b;
+    g_reset(&a);
+    g_step(&a, x, y);
+    b = a;
+    g_step(&b, x + 2, y);
+    g_reset(&b);
+    g_step(&a, x + 2, y);
+    g_step(&b, x, y);
+    g_step(&b, x + 2, y);
+    for (int i = 0; i < 3; ++i) {
+        printf("%.9g %.9g %.9g\\n", (double)y[i], (double)a.h[a.turn][i], (double)b.h[b.turn][i]);
+    }
+    return 0;
+}
+"""
+    (tmp_path / "main.c").write_text(main)
+    answer = run(compiled(tmp_path, ["g.c", "main.c"], *SANITIZERS), b"").decode()
+    with torch.no_grad():
+        wanted = Loop()(cell, torch.tensor([[[0.5, -1.0]], [[0.25, 2.0]]]))[0][1, 0]
+    for line, value in zip(answer.splitlines(), wanted.tolist()):
+        assert all(abs(float(v) - value) < 1e-6 for v in line.split())
+
+
+@needs_compiler
+def test_what_is_no_number_passes_through(tmp_path: Path) -> None:
+    cell = LSTMCell(2, 3)
+    to_c(cell, tmp_path, "n")
+    program = compiled(tmp_path, ["n.c", "n_example.c"], *SANITIZERS)
+    lines = run(program, b"nan 0 inf 0 -inf 1").decode().splitlines()
+    xs = torch.tensor([[[float("nan"), 0.0]], [[float("inf"), 0.0]], [[float("-inf"), 1.0]]])
+    with torch.no_grad():
+        wanted = Loop()(cell, xs)[0][:, 0]
+    ours = torch.tensor([[float(v) for v in line.split()] for line in lines])
+    torch.testing.assert_close(ours, wanted, equal_nan=True)
+
+
+# --- the command ---
+
+
+def test_the_command(language_model: LanguageModel, tmp_path: Path) -> None:
+    folder = tmp_path / "my text-model"
+    language_model.save(folder)
+    result = CliRunner().invoke(app, ["export", str(folder), "--to", "c", "--bits", "8", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert found["name"] == "my_text"
+    assert found["folder"] == f"{folder}-c"
+    assert found["loss"]["measured_on"].endswith("a text that the model wrote itself")
+    assert (tmp_path / "my text-model-c" / "my_text.c").exists()
+    text = tmp_path / "other.txt"
+    text.write_text("question: to be or not to be\n" * 20)
+    options = ["--bits", "8", "--data", str(text), "--out", str(tmp_path / "c"), "--name", "lm"]
+    words = " ".join(CliRunner().invoke(app, ["export", str(folder), *options]).output.split())
+    assert "lost nats per token" in words
+    assert "gcc -std=c99 -O2 lm.c lm_example.c -lm -o lm" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--to", "rust"], "recurra: --to must be "),
+        (["--bits", "16"], "recurra: --bits must be "),
+        (["--data", "x.txt"], "recurra: --data must be left out for 32 bits"),
+        (["--name", "2"], "to_c: name must be a name in C"),
+    ],
+)
+def test_a_mistake_is_a_sentence(options: list[str], words: str, language_model: LanguageModel, tmp_path: Path) -> None:
+    language_model.save(tmp_path / "run")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "run"), *options])
+    assert result.exit_code == 2
+    assert words in result.output
+    assert not (tmp_path / "run-c").exists()

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from . import check, demo, evaluate, explain, forecast, generate, listing, predict, report, reproduce, show, train
+from . import (
+    check,
+    demo,
+    evaluate,
+    explain,
+    export,
+    forecast,
+    generate,
+    listing,
+    predict,
+    report,
+    reproduce,
+    show,
+    train,
+)
 from .edge import speak_unicode
 
 app = typer.Typer(
@@ -50,6 +64,7 @@ for _name, _function, _panel in (
     ("predict", predict.predict, "Models of your data"),
     ("evaluate", evaluate.evaluate, "Models of your data"),
     ("report", report.report, "Models of your data"),
+    ("export", export.export, "Models of your data"),
     ("list", listing.list_members, "The catalog"),
     ("show", show.show, "The catalog"),
     ("explain", explain.explain, "The catalog"),

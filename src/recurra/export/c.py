@@ -41,7 +41,13 @@ class Exported:
 
 
 def to_c(
-    model: Any, folder: str | os.PathLike[str], name: str = "net", *, bits: int = 32, data: Any = None
+    model: Any,
+    folder: str | os.PathLike[str],
+    name: str = "net",
+    *,
+    bits: int = 32,
+    data: Any = None,
+    data_words: str = "",
 ) -> Exported:
     """Write a network as C99 that needs nothing but the C library's ``math.h``.
 
@@ -58,6 +64,7 @@ def to_c(
             table. Everything is computed in float32, and vectors stay as they are.
         data: real inputs on which the loss of accuracy by 8 bits is measured: leaves (T, B, ...) for a cell, a text for a
             language model, sequences for a classifier or regressor, series for a forecaster. Without it, made-up input.
+        data_words: what these inputs are, for the README.
 
     Returns:
         What was written, with the measured loss.
@@ -77,7 +84,9 @@ def to_c(
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in KEYWORDS:
         want = "a name in C: a letter, then letters, digits and _, at most 41, no word of the language"
         raise ValueError(sentence(WHERE, "name", want, repr(name)))
-    return write(network_of(model, name, bits, data), folder)
+    network = network_of(model, name, bits, data)
+    network.data_words = data_words or network.data_words
+    return write(network, folder)
 
 
 def write(network: Network, folder: str | os.PathLike[str]) -> Exported:
@@ -159,7 +168,13 @@ def _header_text(source: Source, network: Network) -> str:
 def _source_text(source: Source, network: Network) -> str:
     reset = source.reset_text()
     includes = ["<math.h>", "<stddef.h>", "<stdint.h>"]
-    head = [f'#include "{source.name}.h"', "", *(f"#include {i}" for i in includes), "", f'#include "{source.name}_weights.h"']
+    head = [
+        f'#include "{source.name}.h"',
+        "",
+        *(f"#include {i}" for i in includes),
+        "",
+        f'#include "{source.name}_weights.h"',
+    ]
     parts = ["\n".join(head), *source.writer.helpers.values(), reset, *source.functions, *network.functions]
     return "\n\n".join(parts) + "\n"
 
@@ -181,7 +196,15 @@ def _readme(network: Network, found: Exported) -> str:
     lines = [f"# {name}", "", *network.title(), ""]
     for text in network.notes():
         lines += [text, ""]
-    lines += ["## Use", "", "```", f"gcc -std=c99 -O2 {name}.c {name}_example.c -lm -o {name}", network.usage(), "```", ""]
+    lines += [
+        "## Use",
+        "",
+        "```",
+        f"gcc -std=c99 -O2 {name}.c {name}_example.c -lm -o {name}",
+        network.usage(),
+        "```",
+        "",
+    ]
     lines += [
         f"Keep a `{name}_state` for each stream, call `{name}_reset` once, then the function for each step; `{name}.h` "
         "says what goes in and out. Nothing is allocated and nothing global is written, so streams may run in different "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from ..core.cell import Cell
 from ..core.spec import Leaf
 from ..core.tree import Tree
 from ..native.graph import FLOAT, INTEGER
-from .source import Parameter, Source, Step
+from .source import Source, Step
 
 STEPS, STREAMS = 100, 8  # of a measurement on made-up input
 
@@ -30,7 +29,8 @@ class Network:
         data: real inputs to measure the loss of accuracy on; None where there are none.
     """
 
-    example_includes = ("#include <stddef.h>", "#include <stdint.h>", "#include <stdio.h>")
+    data_words = "the inputs that were given"
+    example_includes: tuple[str, ...] = ("#include <stddef.h>", "#include <stdint.h>", "#include <stdio.h>")
 
     def __init__(self, model: Any, name: str, bits: int, data: Any = None) -> None:
         self.model, self.name, self.bits, self.data = model, name, bits, data
@@ -45,7 +45,9 @@ class Network:
     def write(self) -> None:
         """Put the functions into ``source``."""
         self.cell = quieted(self.model)
-        self.source.add("step", self.cell, words="One step: the state changes, y is the output. x and y must not overlap.")
+        self.source.add(
+            "step", self.cell, words="One step: the state changes, y is the output. x and y must not overlap."
+        )
 
     def title(self) -> list[str]:
         """What it is, for the header and the README."""
@@ -92,7 +94,8 @@ class Network:
     def inputs(self) -> tuple[list[Tensor], str]:
         """Leaves (T, B, ...) to measure on, and what they are."""
         if self.data is not None:
-            return tree.leaves(self.data), f"the {int(tree.leaves(self.data)[0].shape[0])} steps that were given"
+            num_steps, rows = tree.leaves(self.data)[0].shape[:2]
+            return tree.leaves(self.data), f"{num_steps:,} steps of {rows:,} streams: {self.data_words}"
         words = f"made-up input: {STEPS} steps of {STREAMS} streams, normal noise (tokens: all equally likely), seed 0"
         return made_up(self.cell.input_spec), words
 
@@ -174,15 +177,23 @@ def stepping(name: str, step: Step) -> list[str]:
             '        if (scanf("%lf", &value) != 1) {',
             "            return 0;",
             "        }",
-            f"        {p.name}[i] = ({kind})({convert});" if kind == "uint8_t" else f"        {p.name}[i] = ({kind})value;",
+            f"        {p.name}[i] = ({kind})({convert});"
+            if kind == "uint8_t"
+            else f"        {p.name}[i] = ({kind})value;",
             "    }",
         ]
     lines.append(f"    {name}_step({called(step)});")
     for p in step.outputs:
-        lines += [f"    for (size_t i = 0; i < {p.size}; ++i) {{", f'        printf("%.9g ", (double){p.name}[i]);', "    }"]
+        lines += [
+            f"    for (size_t i = 0; i < {p.size}; ++i) {{",
+            f'        printf("%.9g ", (double){p.name}[i]);',
+            "    }",
+        ]
     return [*lines, '    printf("\\n");', "}"]
 
 
 def called(step: Step, state: str = "&state") -> str:
     """The arguments of a call whose variables are arrays of the parameters' names."""
-    return ", ".join([state, *(f"{p.name}[0]" if p.single else p.name for p in step.inputs), *(p.name for p in step.outputs)])
+    return ", ".join(
+        [state, *(f"{p.name}[0]" if p.single else p.name for p in step.inputs), *(p.name for p in step.outputs)]
+    )

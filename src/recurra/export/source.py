@@ -26,13 +26,16 @@ WHERE = "to_c"
 _KINDS = {torch.float32: FLOAT, torch.int64: INTEGER, torch.bool: BOOLEAN}
 _TYPES = {FLOAT: "float", INTEGER: "int64_t", BOOLEAN: "uint8_t"}
 _GIVEN = {FLOAT: "float", INTEGER: "int32_t", BOOLEAN: "uint8_t"}
-KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool true false "
-    "asm class new delete this template typename namespace operator private protected public virtual friend using try "
-    "catch throw and or not xor main NULL INFINITY NAN".split()
-)
-_TAKEN = KEYWORDS | frozenset("s x y token turn scratch scratch_whole scratch_flags i j k l m n p q r t B T".split())
+_WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool true false
+    asm class new delete this template typename namespace operator private protected public virtual friend using try
+    catch throw and or not xor main NULL INFINITY NAN
+"""
+KEYWORDS = frozenset(_WORDS.split())
+"""Words that are no names in C, or in C++, which may read the header."""
+_USED = "s x y token turn scratch scratch_whole scratch_flags i j k l m n p q r t B T"
+_TAKEN = KEYWORDS | frozenset(_USED.split())
 """Names that a leaf of the state may not have in C."""
 
 
@@ -107,7 +110,9 @@ class Step:
     stored: dict[int, Bytes] = field(default_factory=dict)
     public: bool = True
 
-    def run(self, xs: Sequence[Tensor], states: Sequence[Tensor], *, rounded: bool) -> tuple[list[Tensor], list[Tensor]]:
+    def run(
+        self, xs: Sequence[Tensor], states: Sequence[Tensor], *, rounded: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The same step in torch, with the weights as they are or as they are stored.
 
         Args:
@@ -137,7 +142,9 @@ class Source:
         self.fields: list[Field] = []
         self.scratch: dict[str, int] = {}
         self.constants: dict[tuple[str, bytes], str] = {}
-        self.taken = {f"{name}_{word}" for word in ("step", "reset", "state", "forecast", "token", "words", "code_points")}
+        self.taken = {
+            f"{name}_{word}" for word in ("step", "reset", "state", "forecast", "token", "words", "code_points")
+        }
         self.data: list[str] = []
         self.data_bytes = 0
         self.functions: list[str] = []
@@ -204,8 +211,8 @@ class Source:
             given = quiet(x) if isinstance(cell, StochasticCell) else x
             job = stream_plan(cell, given, state, compiled=False)
         if isinstance(job, str):
-            want = "a model whose step has a form in C"
-            raise ValueError(sentence(WHERE, "the model", want, f"one that has none: {job}"))
+            want = "one whose step has a form in C"
+            raise ValueError(sentence(WHERE, "the model", want, f"one that has none ({job})"))
         plan = job.plan
         xs, parameters = tree.leaves(x), job.parameters(cell)
         with torch.no_grad():
@@ -292,7 +299,9 @@ class Source:
             return arrays[slot]
 
         def note(stage: Stage) -> str:
-            return f"product with {self._weight_words(step, program, stage.weight)}" if isinstance(stage, Product) else ""
+            return (
+                f"product with {self._weight_words(step, program, stage.weight)}" if isinstance(stage, Product) else ""
+            )
 
         writer.stages(program, place, lambda k: self._weight(step, program, k), note)
         body = writer.take()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -33,7 +30,9 @@ class TextNetwork(Network):
         name = self.name
         if isinstance(tokens, Characters):
             codes = torch.tensor([0, *(ord(c) for c in tokens.vocabulary)])
-            self.weights.append(_table(f"const uint32_t {name}_code_points[{len(codes)}]", [str(int(c)) for c in codes], 16))
+            self.weights.append(
+                _table(f"const uint32_t {name}_code_points[{len(codes)}]", [str(int(c)) for c in codes], 16)
+            )
             self.tables.append(
                 "/* The Unicode code point of each token, in order from token 1 on; token 0 is any other character. */\n"
                 f"extern const uint32_t {name}_code_points[{name.upper()}_NUM_TOKENS];\n\n"
@@ -78,10 +77,10 @@ class TextNetwork(Network):
 
     def measure(self) -> tuple[dict[str, float], str]:
         """The loss of a text, both ways."""
-        text, words = self.data, "the text that was given"
+        text, words = self.data, self.data_words
         if text is None:
             prompt = self.model.tokens_.newline
-            text, words = prompt + self.model.generate(prompt, 2000, 1.0, seed=0), "2,000 tokens that the model wrote itself"
+            text, words = prompt + self.model.generate(prompt, 2000, 1.0, seed=0), "a text that the model wrote itself"
         tokens = self.model.tokens_.encode(text)
         if len(tokens) < 2:
             raise ValueError(sentence(WHERE, "data", "a text of at least two tokens", repr(text[:40])))
@@ -97,9 +96,11 @@ class TextNetwork(Network):
             "nats_per_token_float32": float(exact.mean()),
             "nats_per_token": float(rounded.mean()),
             "lost_nats_per_token": float((rounded - exact).mean()),
-            "same_likeliest_token": float(torch.stack([(a[0].argmax(-1) == b[0].argmax(-1)).float().mean() for a, b in zip(*both)]).mean()),
+            "same_likeliest_token": float(
+                torch.stack([(a[0].argmax(-1) == b[0].argmax(-1)).float().mean() for a, b in zip(*both)]).mean()
+            ),
         }
-        return found, f"{exact.numel():,} tokens of {words}" if self.data is not None else words
+        return found, f"{exact.numel():,} tokens: {words}"
 
     def _nats(self, ys: list[list[Tensor]], targets: Tensor) -> Tensor:
         logits = torch.stack([y[0] for y in ys])
@@ -108,7 +109,11 @@ class TextNetwork(Network):
     def example_helpers(self) -> list[str]:
         """How a token is written."""
         tokens, name = self.model.tokens_, self.name
-        return [_SAMPLE.replace("NAME_COUNT", f"{name.upper()}_NUM_TOKENS"), {Characters: _PUT_CHARACTER, Words: _PUT_WORD}.get(type(tokens), _PUT_BYTE).replace("NAME", name)]
+        put = (
+            _PUT_CHARACTER if isinstance(tokens, Characters) else _PUT_WORD if isinstance(tokens, Words) else _PUT_BYTE
+        )
+        count = f"{name.upper()}_NUM_TOKENS"
+        return [text.replace("NAME_COUNT", count).replace("NAME", name) for text in (_SAMPLE, put)]
 
     def example(self) -> list[str]:
         """Writes on from the beginning of a line."""

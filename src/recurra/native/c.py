@@ -242,7 +242,9 @@ class CWriter:
             else:
                 self._assign(total, "=", f"{self.need('whole_add')}({total}, {text})")
         else:
-            self._assign(total, "=", f"{self.need(('real_' if kind == FLOAT else 'whole_') + stage.what)}({text}, {total})")
+            self._assign(
+                total, "=", f"{self.need(('real_' if kind == FLOAT else 'whole_') + stage.what)}({text}, {total})"
+            )
         self._close(len(dims))
         place = self._index((0, contiguous([shape[d] for d in kept])), [order[d] for d in kept])
         cast = "(uint8_t)" if stage.slot.dtype == BOOLEAN else ""
@@ -419,7 +421,7 @@ class CWriter:
                 stack.append((one, True))
                 stack.extend((a, False) for a in reversed(one.args))
         for one in order:
-            if one is value and one.uses <= 1 or one.plain or one in named:
+            if (one is value and one.uses <= 1) or one.plain or one in named:
                 continue
             text = self._text(one, named)
             if one.uses > 1 or len(text) > 60:
@@ -557,7 +559,8 @@ def _product_text(name: str, real: str) -> str:
     factor = "scale[c + j] * sum[j]" if of_bytes else "sum[j]"
     cast = f"({real})" if of_bytes else ""
     value = f"start[c + j] + {factor}" if onto else factor
-    return f"""/* y = {'start + ' if onto else ''}a w{' with a scale for each column' if of_bytes else ''}: w stands in panels of {PANEL} columns, each (k, {PANEL}) */
+    formula = f"y = {'start + ' if onto else ''}a w{' with a scale for each column' if of_bytes else ''}"
+    return f"""/* {formula}: w stands in panels of {PANEL} columns, each (k, {PANEL}) */
 static void {name}({real} *y, const {real} *a, const {weight} *w{scale}{start}, size_t k, size_t n)
 {{
     for (size_t c = 0; c < n; c += {PANEL}) {{

@@ -805,6 +805,18 @@ def _softmax(r: _Reader, n: fx.Node, a: Any, dim: int, *_: Any) -> Node:
     return e("div", e("exp", below), total)
 
 
+@_on(aten.logsumexp.default)
+def _logsumexp(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int], keepdim: bool = False) -> Node:
+    node, e = r.value(a), r.graph.elementwise
+    inner = [_dim(n, d) for d in dims]
+    top = e("stop", r.graph.reduce("max", node, inner))
+    top = e("where", e("lt", e("abs", top), r.graph.const(math.inf, (), FLOAT)), top, r.graph.const(0.0, (), FLOAT))
+    shape = [1 if d in inner else k for d, k in enumerate(node.shape)]
+    spread = r.graph.expand(r.graph.reshape(top, shape), node.shape)
+    total = r.graph.reduce("sum", e("exp", e("sub", node, spread)), inner)
+    return r.graph.reshape(e("add", e("log", total), top), r._meta(n)[0])
+
+
 @_on(aten.native_layer_norm.default)
 def _layer_norm(r: _Reader, n: fx.Node, a: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> list[Node]:
     node, e = r.value(a), r.graph.elementwise

@@ -98,11 +98,8 @@ class Committee(CompositeCell[Tensor, tuple[Tree, ...]]):
         """Every member, then the average."""
         noise = x.noise if x.noise is not None else (None,) * len(self.parts)
         answers = [run(c, with_noise(c, x.x, n), s) for c, n, s in zip(self.parts, noise, state)]
-        ys = torch.stack([y for y, _ in answers])
-        if self.average == "mean":
-            y = ys.mean(0)
-        else:
-            y = ys.log_softmax(-1).logsumexp(0) - math.log(len(ys))
+        ys = torch.stack([y for y, _ in answers], -1)  # (..., O, N)
+        y = ys.mean(-1) if self.average == "mean" else ys.log_softmax(-2).logsumexp(-1) - math.log(len(answers))
         return y, tuple(new for _, new in answers)
 
     def extra_repr(self) -> str:

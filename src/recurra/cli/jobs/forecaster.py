@@ -124,6 +124,10 @@ class ForecasterJob(Job):
         ]
         return found, rows
 
+    def real_inputs(self, *, whole: bool) -> tuple[Any, str]:
+        """See `Job.real_inputs`; the last windows, which chose the weights, are what is nearest to held out."""
+        return self.series, f"the last windows of {self.file.name}"
+
     def next_command(self, folder: Path) -> str:
         """The forecast as a table."""
         return f"recurra forecast {folder} --out forecast.csv"

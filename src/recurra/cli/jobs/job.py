@@ -122,6 +122,14 @@ class Job(ABC):
     def next_command(self, folder: Path) -> str:
         """What to try next."""
 
+    @abstractmethod
+    def real_inputs(self, *, whole: bool) -> tuple[Any, str]:
+        """Inputs to measure a model on, and what they are in words; None where there are none.
+
+        Args:
+            whole: of the whole file; else what is held out.
+        """
+
     def shared(self, model: Any, folder: Path) -> dict[str, Any]:
         """What every page needs."""
         return {
@@ -160,6 +168,14 @@ def remembered(folder: Path) -> Remembered:
         return Remembered(found.get("as"), Roles(**roles), found["fraction"])
     except (OSError, ValueError, KeyError, TypeError):
         return Remembered()
+
+
+def file_of(folder: Path) -> Path | None:
+    """The file that a run was trained on, as far as is known."""
+    try:
+        return Path(json.loads((folder / COMMAND).read_text(encoding="utf-8"))["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def jobs() -> list[type[Job]]:

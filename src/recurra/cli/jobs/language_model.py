@@ -95,6 +95,12 @@ class LanguageModelJob(Job):
             rows.append(("Unknown", f"{metrics['num_unknown']:,} {words} ({share:.2%}) were not in the training text"))
         return metrics, rows
 
+    def real_inputs(self, *, whole: bool) -> tuple[Any, str]:
+        """See `Job.real_inputs`."""
+        if whole:
+            return self.text, str(self.file)
+        return (self.held_out, f"what was held out of {self.file.name}") if self.held_out else (None, "")
+
     def next_command(self, folder: Path) -> str:
         """Let it write."""
         return f"recurra generate {folder}"

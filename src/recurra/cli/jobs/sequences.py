@@ -134,6 +134,13 @@ class SequenceJob(Job):
         every = max(1, len(sequence) // 400)
         return {"series": [[None if v != v else float(v) for v in channel[::every]] for channel in sequence.T]}
 
+    def real_inputs(self, *, whole: bool) -> tuple[Any, str]:
+        """See `Job.real_inputs`."""
+        if whole:
+            return self.sequences, str(self.file)
+        held = [self.sequences[i] for i in self.held]
+        return (held, f"what was held out of {self.file.name}") if held else (None, "")
+
     def next_command(self, folder: Path) -> str:
         """Answers for new sequences."""
         return f"recurra predict {folder} NEW_FILE --out predictions.csv"
