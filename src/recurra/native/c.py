@@ -70,6 +70,7 @@ class CWriter:
         self.lines: list[str] = []
         self.depth = 1
         self.count = 0
+        self.read: set[int] = set()
 
     # --- text ---
 
@@ -194,6 +195,7 @@ class CWriter:
     def _loop(self, stage: Loop, program: Program) -> None:
         variables = self._open(stage.shape)
         evaluate = self._evaluator(program, stage.shape, variables)
+        self.read = set()
         found = []
         for store in stage.stores:
             compute = evaluate.define if store.defines else evaluate
@@ -201,6 +203,14 @@ class CWriter:
         for value in found:
             _count(value)
         named: dict[_Value, str] = {}
+        # all is read before anything is written
+        mixed = len(found) > 1 and any(store.slot.buffer in self.read for store in stage.stores)
+        for value in found if mixed else ():
+            self._before(value, named)
+            if value not in named and not value.plain:
+                text = self._text(value, named)
+                named[value] = self._new()
+                self._assign(f"const {self.type_of(value.dtype)} {named[value]}", "=", text)
         for store, value in zip(stage.stores, found):
             self._before(value, named)
             text = self._text(value, named)
@@ -314,6 +324,7 @@ class CWriter:
 
     def _evaluator(self, program: Program, extents: tuple[int, ...], variables: Sequence[str]) -> Evaluator:
         def load(_: Node, slot: Slot, index: Index) -> _Value:
+            self.read.add(slot.buffer)
             return self._element(self.place(slot), self._index(index, variables), slot.dtype)
 
         def gather(table: Node, slot: Slot, row: _Value, index: Index) -> _Value:
