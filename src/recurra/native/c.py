@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -180,7 +181,7 @@ class CWriter:
         head = [f"static void {name}(void **arrays, size_t T, size_t B, size_t origin)", "{"]
         text = "\n".join(body)
         for number in range(num_buffers):
-            if f"b{number} " in text or f"b{number}[" in text:
+            if re.search(rf"\bb{number}\b", text):
                 kind = kinds[number]
                 head.append(f"    {kind} *const b{number} = ({kind} *)arrays[{number}];")
         for number in range(len(program.weights)):

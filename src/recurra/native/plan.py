@@ -340,7 +340,7 @@ class Plan:
 
     def packed(self, node: Node, imports: Sequence[Tensor]) -> Tensor:
         """A weight (K, N) in panels of columns."""
-        matrix = _matrix(node, imports)
+        matrix = weight_matrix(node, imports)
         width = machine(self.bits).panel
         k, n = matrix.shape
         panels = -(-n // width)
@@ -481,7 +481,7 @@ def weight_place(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ..
     return weight.attr[1], weight.shape, 0, (weight.shape[1], 1)
 
 
-def _matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
+def weight_matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
     index, shape, offset, strides = weight_place(weight)
     return imports[index].as_strided(shape, strides, offset)
 
