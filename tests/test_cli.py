@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recurra.cli import demo, edge, folder, reading, screen, show
+from recurra.cli.jobs import language_model
 from recurra.cli.jobs.language_model import LanguageModelJob
 from recurra.cli.main import app
 from recurra.core import catalog
@@ -118,6 +119,49 @@ def test_train_in_json_keeps_stdout_clean(trained: tuple[Path, Path, str], tmp_p
     assert result["record"]["validation"]["nats_per_char"] > 0
     assert [row["update"] for row in result["history"]] == [1, 2, 3]
     assert "characters" in done.stderr
+
+
+def test_a_large_text_is_read_in_pieces_and_gives_the_same_model(
+    trained: tuple[Path, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a text counts as large is a matter of memory, not of the model: the weights are the same bit for bit."""
+    file, folder, _ = trained
+    monkeypatch.setattr(language_model, "LARGE", 100)
+    monkeypatch.setattr(language_model, "COUNT", 300)
+    monkeypatch.setattr(Path, "read_bytes", None)  # nobody reads it as a whole
+    monkeypatch.setattr(language_model, "read_text", None)
+    said = run("train", str(file), "--out", str(tmp_path / "run"), *QUICK)
+    monkeypatch.undo()
+    assert "it is large and is read in pieces" in " ".join(said.split())
+    one, other = (json.loads((place / "config.json").read_text()) for place in (folder, tmp_path / "run"))
+    assert one["weights_sha256"] == other["weights_sha256"]
+    assert one["record"]["validation"] == other["record"]["validation"]
+    one, other = (json.loads((place / "evaluation.json").read_text()) for place in (folder, tmp_path / "run"))
+    assert (one["worst"], one["start"]) == (other["worst"], other["start"])
+    assert [b["name"] for b in one["baselines"]] == [b["name"] for b in other["baselines"]]
+    assert "in the last 300 characters of the training text" in (tmp_path / "run" / "report.html").read_text()
+    small = run("evaluate", str(folder), str(file))
+    monkeypatch.setattr(language_model, "LARGE", 100)
+    assert run("evaluate", str(folder), str(file)) == small
+    for content, message in (
+        (b"\xff\xfe" + "text".encode("utf-16-le") * 50, "a text in UTF-8, got UTF-16"),
+        (b"text" * 50 + b"\xe9x", "a text in UTF-8, got byte 0xe9 at place 200"),
+        (b"text" * 100_000 + b"\0", "a text in UTF-8, got a byte 0"),
+    ):
+        (tmp_path / "bad").write_bytes(content)
+        assert message in " ".join(run("train", str(tmp_path / "bad"), "--as", "text", code=2).split())
+
+
+def test_the_held_out_part_of_a_long_text_is_no_longer_than_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    monkeypatch.setattr(language_model, "MOST_HELD_OUT", 50)
+    assert "Held out the last 50 characters" in " ".join(
+        run("train", str(tmp_path / "a.txt"), "--out", str(tmp_path / "a"), *QUICK).split()
+    )
+    said = run("train", str(tmp_path / "a.txt"), "--validation-fraction", "0.2", "--out", str(tmp_path / "b"), *QUICK)
+    assert "Held out the last 168 characters" in " ".join(said.split())
 
 
 def test_train_without_validation_with_epochs_and_options(trained: tuple[Path, Path, str], tmp_path: Path) -> None:

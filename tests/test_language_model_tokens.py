@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import json
 import math
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recurra.estimators import Estimator, LanguageModel, load_estimator, tokens
+from recurra.estimators import Estimator, LanguageModel, load_estimator, text_file
 from recurra.estimators.estimator import estimator_kinds, read_kind, remove_run
+from recurra.estimators.text_file import TextFile, TextPart, text_blocks
 from recurra.estimators.text_stream import choose
-from recurra.estimators.tokens import KINDS, Bytes, Characters, Words, text_blocks
+from recurra.estimators.tokens import KINDS, Bytes, Characters, Words
 
 TEXT = "to be or not to be, that is the question:\n" * 12
 SMALL: dict[str, Any] = {"hidden_size": 12, "embedding_size": 6, "num_steps": 16, "sample_length": 20, "num_updates": 6}
@@ -55,11 +58,11 @@ def test_words_are_split_at_white_space_and_the_rare_ones_are_unknown() -> None:
 
 @pytest.mark.parametrize("block", [1, 3, 7, 1000])
 def test_a_file_in_blocks_is_the_file(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "BLOCK", block)
+    monkeypatch.setattr(text_file, "BLOCK", block)
     text = "\ufefföld wörds\r\nand \U0001f600 lines\r\r\n" + "x" * 50 + "\r"
     (tmp_path / "a.txt").write_bytes(text.encode())
     plain = text[1:].replace("\r\n", "\n").replace("\r", "\n")
-    blocks = list(text_blocks("Doc", tmp_path / "a.txt"))
+    blocks = list(text_blocks("Doc", TextPart(tmp_path / "a.txt")))
     assert "".join(blocks) == plain
     if block < 1000:
         return
@@ -67,7 +70,42 @@ def test_a_file_in_blocks_is_the_file(block: int, tmp_path: Path, monkeypatch: p
     assert [w for b in blocks for w in whole.split(b)] == whole.split(plain)
     (tmp_path / "b.txt").write_bytes(b"abc \xff")
     with pytest.raises(ValueError, match=r"Doc: .*b.txt must be a text in UTF-8, got byte 0xff at place 4\."):
-        list(text_blocks("Doc", tmp_path / "b.txt"))
+        list(text_blocks("Doc", TextPart(tmp_path / "b.txt")))
+
+
+@given(st.text(st.sampled_from("a \r\n\u00f6\U0001f600"), max_size=30), st.integers(0, 32), st.booleans())
+@pytest.mark.parametrize("block", [1, 4, 100])
+def test_a_file_is_cut_where_its_text_is(block: int, text: str, place: int, mark: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(text_file, "BLOCK", block)
+        path = Path(folder, "a.txt")
+        path.write_bytes(codecs.BOM_UTF8 * mark + text.encode())
+        plain = text.replace("\r\n", "\n").replace("\r", "\n")
+        file = TextFile("Doc", path)
+        assert (file.num_chars, file.characters) == (len(plain), set(plain))
+        parts = ["".join(text_blocks("Doc", part)) for part in file.cut(place)]
+        assert parts == [plain[:place], plain[place:]]
+
+
+def test_a_part_of_a_file_is_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(TEXT)
+    before, after = TextFile("Doc", path).cut(400)
+    for options in ({}, {"num_models": 2}, {"tokens": "words"}):
+        whole = small(**options).fit(TEXT[:400], TEXT[400:])
+        parts = small(**options).fit(before, after)
+        assert parts.record_["validation"] == whole.record_["validation"]
+        assert parts.generate("to be", 30) == whole.generate("to be", 30)
+        assert parts.evaluate(after) == whole.evaluate(TEXT[400:]) == whole.evaluate(whole_file(tmp_path, TEXT[400:]))
+    with pytest.raises(FileNotFoundError, match=r"text must be the path of a text, got .*none, which is no file"):
+        small().fit(TextPart(tmp_path / "none"))
+
+
+def whole_file(folder: Path, text: str) -> Path:
+    """A text as a file."""
+    path = folder / "whole.txt"
+    path.write_text(text)
+    return path
 
 
 # --- measuring ---
@@ -176,7 +214,7 @@ def test_arguments_of_other_types_end_in_sentences(fitted: LanguageModel) -> Non
 
 @pytest.mark.parametrize("block", [3, 1000])
 def test_files_that_are_no_utf_8(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recurra.estimators.tokens.BLOCK", block)
+    monkeypatch.setattr("recurra.estimators.text_file.BLOCK", block)
     for content, message in (
         (b"abcdefg\xe9hi", "got byte 0xe9 at place 7"),
         ("h\u00e9".encode()[:-1], "got byte 0xc3 at place 1. The file ends inside a character: was it cut off?"),

@@ -12,6 +12,22 @@ from ..core.checks import sentence
 _UNITS = {"": 1.0, "m": 1.0, "min": 1.0, "s": 1 / 60, "sec": 1 / 60, "h": 60.0}
 
 
+def check_text_file(path: Path) -> None:
+    """Raise unless it may be a text in UTF-8.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a folder, or UTF-16.
+    """
+    if not path.exists():
+        raise FileNotFoundError(sentence("recurra", str(path), "a text file", "nothing there"))
+    if path.is_dir():
+        raise ValueError(sentence("recurra", str(path), "a text file", "a folder"))
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise ValueError(sentence("recurra", str(path), "a text in UTF-8", "UTF-16", _convert("UTF-16")))
+
+
 def read_text(path: Path, *, min_chars: int = 1) -> str:
     """A UTF-8 text; ``\\r\\n`` becomes ``\\n``, a mark at the beginning is dropped.
 
@@ -19,13 +35,8 @@ def read_text(path: Path, *, min_chars: int = 1) -> str:
         FileNotFoundError: nothing there.
         ValueError: no text in UTF-8, or too little of it.
     """
-    if not path.exists():
-        raise FileNotFoundError(sentence("recurra", str(path), "a text file", "nothing there"))
-    if path.is_dir():
-        raise ValueError(sentence("recurra", str(path), "a text file", "a folder"))
+    check_text_file(path)
     data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(sentence("recurra", str(path), "a text in UTF-8", "UTF-16", _convert("UTF-16")))
     if b"\0" in data:
         raise ValueError(sentence("recurra", str(path), "a text in UTF-8", "a binary file (it has zero bytes)"))
     try:

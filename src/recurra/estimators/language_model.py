@@ -30,14 +30,15 @@ from ..wrappers import Committee, Stack, WeightDrop
 from .committee_run import CommitteeRun
 from .estimator import Estimator
 from .named import Named, check_layer, named
+from .text_file import TextPart, text_blocks
 from .text_stream import TextStream, check_string
-from .tokens import KINDS, Tokens, Words, text_blocks, token_file
+from .tokens import KINDS, Tokens, Words, token_file
 from .training_run import WHERE, Restarts, TrainingProgress, Watch, stream, stream_loss
 
 SAMPLES, TOKENS = "samples.txt", "tokens.npy"
 
 Metrics = dict[str, float]
-Text = str | os.PathLike[str]
+Text = str | os.PathLike[str] | TextPart
 
 
 class LanguageModel(Estimator):
@@ -213,7 +214,7 @@ class LanguageModel(Estimator):
 
         Args:
             text: to learn from, at least two tokens; or the path of a file in UTF-8, which may be larger than memory: it is
-                read in pieces, and its tokens are kept in a file.
+                read in pieces, and its tokens are kept in a file; or a `TextPart` of one.
             validation_text: to measure on; it decides which weights are kept, and ends in ``record_["validation"]``.
             on_progress: told before the first update and after each; True stops the run.
             folder: a run folder: configuration and plan, checkpoints, ``metrics.csv``, TensorBoard events while training,
@@ -291,7 +292,7 @@ class LanguageModel(Estimator):
         self.record_["seconds"] = round(run.elapsed(), 1)
         self._finish_folder(folder)
         for name, given in ((TOKENS, text), (f"validation-{TOKENS}", validation_text)):
-            if isinstance(given, os.PathLike):
+            if given is not None and not isinstance(given, str):
                 (place / name).unlink(missing_ok=True)
 
     def _fit_members(
@@ -342,7 +343,8 @@ class LanguageModel(Estimator):
         """The exact loss of a text: read once from its beginning to its end, the state carried on, nothing dropped.
 
         Args:
-            text: at least two tokens; every one but the first is predicted. Or the path of a file.
+            text: at least two tokens; every one but the first is predicted. Or the path of a file, which may be larger
+                than memory, or a `TextPart` of one.
             chunk_length: tokens at a time; changes nothing but memory.
 
         Returns:
@@ -355,12 +357,11 @@ class LanguageModel(Estimator):
         self._check_fitted()
         _check_text("text", text)
         check_positive(WHERE, chunk_length=chunk_length)
-        if not isinstance(text, str):
-            text = "".join(_blocks(text))
-        tokens = self.tokens_.encode(text)
-        if len(tokens) < 2:
-            raise ValueError(sentence(WHERE, "text", f"at least two {self.tokens_.unit}", len(tokens)))
-        return self._measure(tokens, len(text), chunk_length)
+        with tempfile.TemporaryDirectory() if not isinstance(text, str) else contextlib.nullcontext(".") as place:
+            tokens = self._read(text, Path(place) / TOKENS)
+            if len(tokens) < 2:
+                raise ValueError(sentence(WHERE, "text", f"at least two {self.tokens_.unit}", len(tokens)))
+            return self._measure(tokens, _num_chars(text), chunk_length)
 
     def _measure(self, tokens: Tensor | TokenFile, num_chars: int, chunk_length: int = 1000) -> Metrics:
         nats = stream_loss(self.cell_, tokens, self._engine(), chunk_length=chunk_length)
@@ -594,9 +595,11 @@ def _short(text: str) -> str:
 
 
 def _check_text(name: str, text: Any) -> None:
-    if isinstance(text, os.PathLike):
-        if not Path(text).is_file():
-            raise FileNotFoundError(sentence(WHERE, name, "the path of a text", f"{text}, which is no file"))
+    if isinstance(text, os.PathLike | TextPart):
+        if not _part(text).path.is_file():
+            raise FileNotFoundError(
+                sentence(WHERE, name, "the path of a text", f"{_part(text).path}, which is no file")
+            )
     elif not isinstance(text, str):
         raise TypeError(sentence(WHERE, name, "a text", type(text).__name__, "Read the file first."))
     elif len(text) < 2:
@@ -605,7 +608,11 @@ def _check_text(name: str, text: Any) -> None:
 
 def _blocks(text: Text) -> Iterator[str]:
     """A text in pieces."""
-    return iter([text]) if isinstance(text, str) else text_blocks(WHERE, Path(text))
+    return iter([text]) if isinstance(text, str) else text_blocks(WHERE, _part(text))
+
+
+def _part(text: os.PathLike[str] | TextPart) -> TextPart:
+    return text if isinstance(text, TextPart) else TextPart(Path(text))
 
 
 def _num_chars(text: Text | None) -> int:

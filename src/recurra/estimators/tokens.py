@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
 import collections
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..core.checks import sentence
 from ..training.token_file import TokenFile, smallest_dtype
 
-BLOCK = 1 << 20  # bytes of a file that are read at a time
 UNKNOWN_WORD = "<unk>"
 
 
@@ -249,45 +245,6 @@ def _words(text: str) -> list[str]:
 
 
 KINDS: dict[str, type[Tokens]] = {kind.name: kind for kind in (Characters, Bytes, Words)}
-
-
-def text_blocks(where: str, path: Path) -> Iterator[str]:
-    """A text file in blocks that end at white space where they can, so that no word is cut.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: no UTF-8, or no text.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    rest = ""
-    with open(path, "rb") as file:
-        done = 0
-        while True:
-            data = file.read(BLOCK)
-            try:
-                text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                place = done + len(data) - len(error.object) + error.start
-                got = f"byte {error.object[error.start]:#04x} at place {place:,}"
-                hint = "" if data else "The file ends inside a character: was it cut off?"
-                raise ValueError(sentence(where, str(path), "a text in UTF-8", got, hint)) from None
-            if "\0" in text:
-                hint = "It looks like a binary file, or like UTF-16 without a mark."
-                raise ValueError(sentence(where, str(path), "a text in UTF-8", "a byte 0", hint))
-            done += len(data)
-            text = rest + text
-            held = "\r" if data and text.endswith("\r") else ""  # perhaps the first half of a line's end
-            text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
-            if not data:
-                if text:
-                    yield text
-                return
-            cut = max(text.rfind(" "), text.rfind("\n")) + 1
-            if len(text) - cut > BLOCK:
-                cut = len(text)
-            rest = text[cut:] + held
-            if cut:
-                yield text[:cut]
 
 
 def token_file(tokens: Tokens, blocks: Iterable[str], path: str | os.PathLike[str]) -> TokenFile:

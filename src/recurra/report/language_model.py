@@ -68,7 +68,8 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     page.section("The text")
     facts(page, found["facts"])
     if "frequent" in found:
-        page.figure(lambda figure: _draw_frequencies(figure, found["frequent"]), "The most frequent characters")
+        where = f", {found['counted']}" if "counted" in found else ""
+        page.figure(lambda figure: _draw_frequencies(figure, found["frequent"]), f"The most frequent characters{where}")
         page.text("It begins like this:").code(found["start"])
     curves(page, record.get("history", []), "nats")
     if metrics and found.get("baselines"):
