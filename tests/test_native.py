@@ -337,3 +337,19 @@ def test_a_plan_is_explained() -> None:
     wrong = CliRunner().invoke(app, ["explain", "Stack"])
     assert wrong.exit_code == 2
     assert "must be a cell that is made from input_size and hidden_size" in wrong.output
+
+
+@pytest.mark.parametrize("kind", [LSTMCell, GRUCell, ElmanCell])
+@pytest.mark.parametrize("rows", [2, 9])
+def test_a_graph_that_is_kept_gives_the_same_gradients_again(kind: type[Cell], rows: int) -> None:
+    cell = kind(3, 5).double()  # type: ignore[call-arg]
+    xs = torch.randn(7, rows, 3, dtype=torch.float64, requires_grad=True)
+    wanted = [xs, *cell.parameters()]
+    ys, _ = Native()(cell, xs)
+    total = ys.square().sum()
+    first = torch.autograd.grad(total, wanted, retain_graph=True)
+    again = torch.autograd.grad(total, wanted, retain_graph=True)
+    last = torch.autograd.grad(total, wanted)
+    for a, b, c in zip(first, again, last):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)

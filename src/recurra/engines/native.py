@@ -422,8 +422,13 @@ class _Function(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, *_by_torch(given, tensors, needs, gradients))
         num = len(plan.outputs)
+        held, imports = ctx.held, ctx.imports
+        if held is None:  # a graph that is kept: what was saved has been written over, so it is computed again
+            _, held, imports = _values(given, tensors)
+        elif plan.overwrites:
+            ctx.held = None
         by_import, by_state, by_start = plan.backward(
-            ctx.held, ctx.imports, gradients[:num], gradients[num:], given.num_steps, given.rows
+            held, imports, gradients[:num], gradients[num:], given.num_steps, given.rows
         )
         found: list[Tensor | None] = [by_import.get(i) for i in range(given.num_imports)]
         found += [by_state.get(i) for i in range(given.num_states)]

@@ -122,11 +122,11 @@ class Session(Generic[S]):
         for leaf, x in enumerate(xs):
             number = places.get(inputs.get(leaf, -1), -1)
             self._inputs.append((number, x.shape, x.dtype))
-        weights = [plan.packed(node, imports) for node in plan.forward_program.weights]
+        packed, weights = plan.callers["forward"].packed(imports)
         self._constant, self._job = plan.constant, job
-        self._kept = [*arrays, *weights]
-        threads = plan.threads(plan.forward_program, 1, self.num_streams)
-        pointers = [t.data_ptr() for t in self._kept]
+        self._kept = [*arrays, packed]
+        threads = plan.callers["forward"].threads(1, self.num_streams)
+        pointers = [*(t.data_ptr() for t in arrays), *weights]
         self._data = (ctypes.c_int64 * (4 + len(pointers)))(threads, 1, self.num_streams, 0, *pointers)
         self._call = plan.caller("forward", self._data, threads)
         self._arrays = arrays

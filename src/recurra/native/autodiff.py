@@ -20,12 +20,12 @@ class Backward:
 
     Args:
         leaves: derivative by each leaf that has one.
-        products: for each product with a weight: what came in and the derivative by what went out.
+        products: for each product with a weight: what came in, the weight, the derivative by what went out, the product.
         saved: values of the forward step that the backward step reads.
     """
 
     leaves: dict[Node, Node]
-    products: list[tuple[Node, Node, Node]]
+    products: list[tuple[Node, Node, Node, Node]]
     saved: list[Node]
 
 
@@ -76,7 +76,7 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
         if is_wanted(value):
             sums[value].whole.append(seed)
     leaves: dict[Node, Node] = {}
-    products: list[tuple[Node, Node, Node]] = []
+    products: list[tuple[Node, Node, Node, Node]] = []
     for node in reversed(reachable(value for value, _ in outputs if is_wanted(value))):
         if node not in sums or not is_wanted(node):
             continue
@@ -90,7 +90,7 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
                 if is_wanted(node_added):
                     sums[node_added].whole.append(g)
             if is_wanted(weight):
-                products.append((recompute(a), weight, g))
+                products.append((recompute(a), weight, g, node))
             if is_wanted(a):
                 k, n = weight.shape
                 sums[a].whole.append(graph.product(g, graph.view(weight, (n, k), 0, (1, n))))

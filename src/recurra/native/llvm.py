@@ -354,6 +354,61 @@ class Writer:
         self.put("ret void")
         self.functions[name] = header + "\n" + "\n".join(self.lines) + "\n}"
 
+    def packing(self) -> None:
+        """A function ``void pack(i64* data)`` that lays matrices out in panels of columns.
+
+        data holds the number of matrices; for each, pointers to it and to its packed form, K, N, and the strides of both.
+        """
+        self.lines, self.label = [], "entry"
+        panel = self.machine.panel
+        count = self.let("load i64, ptr %data")
+        with self.loop("0", count) as w:
+            values = []
+            for i in range(6):
+                at = self.let(f"getelementptr i64, ptr %data, i64 {self.add(self.times(w, 6), 1 + i)}")
+                values.append(self.let(f"load {'ptr' if i < 2 else 'i64'}, ptr {at}"))
+            source, target, k, n, down, along = values
+            panels = self.let(f"sdiv i64 {self.add(n, panel - 1)}, {panel}")
+            with self.loop("0", panels) as p:
+                first = self.times(p, panel)
+                out = self.let(
+                    f"getelementptr {self.real}, ptr {target}, i64 {self.let(f'mul i64 {self.times(p, panel)}, {k}')}"
+                )
+                rest = self.let(f"sub i64 {n}, {first}")
+                less = self.let(f"icmp slt i64 {rest}, {panel}")
+                left = self.let(f"select i1 {less}, i64 {rest}, i64 {panel}")
+                start = self.let(f"mul i64 {first}, {along}")
+                begin = self.let(f"getelementptr {self.real}, ptr {source}, i64 {start}")
+                self.count += 1
+                tag = self.count
+                dense = self.let(f"icmp eq i64 {along}, 1")
+                self.put(f"br i1 {dense}, label %rows{tag}, label %columns{tag}")
+
+                def copy(i: str, j: str, stride: str) -> None:
+                    there = self.add(
+                        self.let(f"mul i64 {i}, {down}"), j if stride == "1" else self.let(f"mul i64 {j}, {stride}")
+                    )
+                    value = self.load(begin, there, FLOAT)
+                    self.store(value, out, self.add(self.times(i, panel), j), FLOAT)
+
+                self.block(f"rows{tag}")
+                with self.loop("0", k) as i, self.loop("0", left, parallel=True) as j:
+                    copy(i, j, "1")
+                self.put(f"br label %fill{tag}")
+                self.block(f"columns{tag}")
+                with self.loop("0", left) as j, self.loop("0", k) as i:
+                    copy(i, j, along)
+                self.put(f"br label %fill{tag}")
+                self.block(f"fill{tag}")
+                self.put(f"br i1 {less}, label %zeros{tag}, label %filled{tag}")
+                self.block(f"zeros{tag}")
+                with self.loop(left, str(panel)) as j, self.loop("0", k) as i:
+                    self.store(self.constant("0.0", FLOAT), out, self.add(self.times(i, panel), j), FLOAT)
+                self.put(f"br label %filled{tag}")
+                self.block(f"filled{tag}")
+        self.put("ret void")
+        self.functions["pack"] = "define void @pack(ptr noalias %data) #0 {\nentry:\n" + "\n".join(self.lines) + "\n}"
+
     def stage(self, stage: Loop | Reduce | Product | Zero, program: Program, t: str, first: str, last: str) -> None:
         """One stage for the rows from first to last."""
         if isinstance(stage, Product):

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .autodiff import Unsupported, differentiate
 from .build import Code, build, machine, run, second_level_cache, target_text
-from .graph import BOOLEAN, FLOAT, Graph, Node, reachable, read_from
+from .graph import BOOLEAN, FLOAT, Graph, Node, contiguous, reachable, read_from
 from .llvm import Writer
-from .lower import Program, Root, Slot, lower
+from .lower import Evaluator, Loop, Product, Program, Reduce, Root, Slot, lower
 from .trace import Step, capture
 
 
@@ -243,6 +242,20 @@ class Plan:
         self.saved = self.adjoint.saved
 
     def _backward(self) -> None:
+        """The backward part; derivatives by products stand where the products were saved, if nothing reads these later."""
+        over: dict[Node, int] = {}
+        for _, _, g, product in self.adjoint.products:
+            if product in self.saved and g.size == product.size and g not in over:
+                over[g] = self.saved.index(product)
+        while True:
+            late = self._backward_over(over)
+            if not late:
+                break
+            over = {g: k for g, k in over.items() if k not in late}
+        self.overwrites = bool(over)
+
+    def _backward_over(self, over: dict[Node, int]) -> set[int]:
+        """The backward part with some derivatives written over what was saved; what is read after that."""
         graph, found = self.traced.graph, self.adjoint
         buffers = _Buffers()
         roots: list[Root] = []
@@ -251,13 +264,21 @@ class Plan:
         def in_time(node: Node, kind: str, index: int) -> Slot:
             """A value of every step, stored once."""
             if node not in kept:
-                kept[node] = Slot(buffers.new(kind, index), "time", node.size, node.dtype)
+                if node in over:
+                    there = (
+                        buffers.names.index(("saved", over[node])) if ("saved", over[node]) in buffers.names else None
+                    )
+                    number = buffers.new("saved", over[node]) if there is None else there
+                else:
+                    number = buffers.new(kind, index)
+                kept[node] = Slot(number, "time", node.size, node.dtype)
                 roots.append(Root(node, kept[node]))
             return kept[node]
 
         self.gradients: dict[Node, tuple[str, int]] = {}
-        sources = [a for a, _, _ in found.products]
-        values = [*found.leaves.values(), *(g for _, _, g in found.products), *sources, *self.state_seeds.values()]
+        products = [(a, weight, g) for a, weight, g, _ in found.products]
+        sources = [a for a, _, _ in products]
+        values = [*found.leaves.values(), *(g for _, _, g in products), *sources, *self.state_seeds.values()]
         leaves = {*_leaves(values)} | {s for j, s in enumerate(self.traced.state_leaves) if self.kept[j]}
         places = self._given(buffers, sorted(leaves, key=lambda n: n.number))
         for j, seed in self.state_seeds.items():
@@ -274,16 +295,19 @@ class Plan:
                 roots.append(Root(g, slot, add=True))
                 self.gradients[leaf] = ("sum", slot.buffer)
         self.weight_gradients: list[tuple[Any, Node, int]] = []
-        for a, weight, g in found.products:
+        for a, weight, g in products:
             out = in_time(g, "dz", 0)
             self.weight_gradients.append((self._source(a, places, in_time), weight, out.buffer))
         self.backward_program = lower(roots, places, len(buffers.names))
+        written = {kept[g]: g for g in over if g in kept}
+        late = {over[g] for slot, g in written.items() if _read_late(self.backward_program, places, slot)}
         for _ in self.backward_program.scratch:
             buffers.new()
         self.backward_buffers = buffers.names
         self.backward_scratch = {s.buffer: s for s in self.backward_program.scratch}
-        self.backward_times = {s.buffer: s for s in kept.values()}
+        self.backward_times = {s.buffer: s for g, s in kept.items() if g not in over}
         self.backward_places = places
+        return late
 
     def _source(self, a: Node, places: dict[Node, Slot], in_time: Callable[..., Slot]) -> Any:
         """Where the left side of a product stands for all steps: (buffer's name or number, offset, size)."""
@@ -298,30 +322,27 @@ class Plan:
     def _build(self) -> None:
         writer = Writer(self.bits, machine(self.bits))
         writer.program("forward", self.forward_program, len(self.forward_buffers), down=False)
-        names: tuple[str, ...] = ("forward",)
+        writer.packing()
+        names: tuple[str, ...] = ("forward", "pack")
         if self.variant.backward:
             writer.program("backward", self.backward_program, len(self.backward_buffers), down=True)
-            names = ("forward", "backward")
+            names = ("forward", "backward", "pack")
         self.text = writer.text(*target_text())
         self.code: Code = build(self.text, names)
+        self.callers = {"forward": _Caller(self, self.forward_program, len(self.forward_buffers))}
+        if self.variant.backward:
+            self.callers["backward"] = _Caller(self, self.backward_program, len(self.backward_buffers))
 
     # --- how it is run ---
 
-    def call(
-        self,
-        name: str,
-        program: Program,
-        arrays: Sequence[Tensor],
-        num_steps: int,
-        rows: int,
-        imports: Sequence[Tensor],
-    ) -> None:
+    def call(self, name: str, arrays: Sequence[Tensor], num_steps: int, rows: int, imports: Sequence[Tensor]) -> None:
         """Run one function over all steps."""
-        weights = [self.packed(node, imports) for node in program.weights]
-        pointers = [t.data_ptr() for t in (*arrays, *weights)]
-        threads = self.threads(program, num_steps, rows)
-        data = (ctypes.c_int64 * (4 + len(pointers)))(threads, num_steps, rows, 0, *pointers)
+        caller = self.callers[name]
+        threads = caller.threads(num_steps, rows)
+        packed, weights = caller.packed(imports)
+        data = caller.kind(threads, num_steps, rows, 0, *[t.data_ptr() for t in arrays], *weights)
         run(self.code, name, data, threads)
+        del packed
 
     def caller(self, name: str, data: Any, threads: int) -> Callable[[], None]:
         """A call of one function with data that stays where it is."""
@@ -332,21 +353,6 @@ class Plan:
     def torch_type(self, dtype: str) -> torch.dtype:
         """torch's type for one of the graph's kinds."""
         return _torch(dtype, self.dtype)
-
-    def threads(self, program: Program, num_steps: int, rows: int) -> int:
-        """As many as torch uses, unless the work is too small to share."""
-        work = sum(node.size for node in program.weights) + 50
-        return max(1, min(torch.get_num_threads(), rows, num_steps * rows * work // 200_000))
-
-    def packed(self, node: Node, imports: Sequence[Tensor]) -> Tensor:
-        """A weight (K, N) in panels of columns."""
-        matrix = weight_matrix(node, imports)
-        width = machine(self.bits).panel
-        k, n = matrix.shape
-        panels = -(-n // width)
-        if n % width:
-            matrix = F.pad(matrix, (0, panels * width - n))
-        return matrix.reshape(k, panels, width).transpose(0, 1).contiguous()
 
     def forward(
         self,
@@ -391,7 +397,7 @@ class Plan:
                 array = torch.empty((rows, slot.size), dtype=_torch(slot.dtype, self.dtype))
             arrays.append(array)
             held[kind, index] = array
-        self.call("forward", self.forward_program, arrays, num_steps, rows, imports)
+        self.call("forward", arrays, num_steps, rows, imports)
         ys = [held["states", self.same[i]][1:] if i in self.same else held["y", i] for i in range(len(self.outputs))]
         last = []
         for j, first in enumerate(states):
@@ -437,7 +443,7 @@ class Plan:
             else:
                 array = held[kind, index]
             arrays.append(array)
-        self.call("backward", self.backward_program, arrays, num_steps, rows, imports)
+        self.call("backward", arrays, num_steps, rows, imports)
         by_import: dict[int, Tensor] = {}
         by_start: dict[int, Tensor] = {}
         by_state: dict[int, Tensor] = {}
@@ -472,6 +478,82 @@ class Plan:
         ]
 
 
+class _Caller:
+    """What a call of one function needs besides the arrays.
+
+    Args:
+        plan: whose function.
+        program: what it computes.
+        num_buffers: arrays that it takes.
+    """
+
+    def __init__(self, plan: Plan, program: Program, num_buffers: int) -> None:
+        self.code, self.dtype = plan.code, plan.dtype
+        self.width, self.element = machine(plan.bits).panel, plan.bits // 8
+        self.kind: Any = ctypes.c_int64 * (4 + num_buffers + len(program.weights))
+        self.table: Any = ctypes.c_int64 * (1 + 6 * len(program.weights))
+        self.weights = [weight_place(node) for node in program.weights]
+        self.starts, self.size = [], 0
+        for _, (k, n), _, _ in self.weights:
+            self.starts.append(self.size * self.element)
+            self.size += k * -(-n // self.width) * self.width
+        self.work = sum(node.size for node in program.weights) + 50
+
+    def threads(self, num_steps: int, rows: int) -> int:
+        """As many as torch uses, unless the work is too small to share."""
+        most = min(rows, num_steps * rows * self.work // 200_000)
+        return max(1, min(torch.get_num_threads(), most)) if most > 1 else 1
+
+    def packed(self, imports: Sequence[Tensor]) -> tuple[Tensor | None, list[int]]:
+        """Every weight (K, N) in panels of columns: the tensor that holds them all, and where each begins."""
+        if not self.weights:
+            return None, []
+        into = torch.empty(self.size, dtype=self.dtype)
+        base, table = into.data_ptr(), [len(self.weights)]
+        pointers = [base + start for start in self.starts]
+        for (index, (k, n), offset, (down, along)), pointer in zip(self.weights, pointers):
+            table += (imports[index].data_ptr() + offset * self.element, pointer, k, n, down, along)
+        data = self.table(*table)
+        self.code.functions["pack"](ctypes.addressof(data))
+        return into, pointers
+
+
+def _read_late(program: Program, given: dict[Node, Slot], slot: Slot) -> bool:
+    """Whether something given in a slot may be read after something else was written there."""
+    begun = False
+    for stage in program.stages:
+        found: set[Any] = set()
+
+        def load(node: Node, where: Slot, index: Any, found: set[Any] = found) -> None:
+            if where == slot and node in given:
+                found.add(index)
+
+        written: set[Any] = set()
+        if isinstance(stage, Loop):
+            evaluate = Evaluator(program.places, stage.shape, load, lambda *_: None)
+            for store in stage.stores:
+                (evaluate.define if store.defines else evaluate)(store.value, store.index(stage.shape))
+                if store.slot == slot:
+                    strides = tuple(s if n > 1 else 0 for s, n in zip(store.strides, stage.shape))
+                    written.add((store.offset, strides))
+        elif isinstance(stage, Reduce):
+            evaluate = Evaluator(program.places, stage.value.shape, load, lambda *_: None)
+            evaluate(stage.value, (0, contiguous(stage.value.shape)))
+        elif isinstance(stage, Product):
+            if slot in (stage.source, stage.start) and not begun:
+                found.add("product")
+            if stage.slot == slot:
+                written.add("product")
+        elif stage.slot == slot:
+            written.add("zero")
+        if isinstance(stage, Reduce) and stage.slot == slot:
+            written.add("reduction")
+        if (begun and found) or (written and not found <= written):
+            return True
+        begun = begun or bool(written)
+    return False
+
+
 def weight_place(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
     """Import, shape, offset and strides of a weight."""
     if weight.op == "view":
@@ -481,11 +563,6 @@ def weight_place(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ..
     return weight.attr[1], weight.shape, 0, (weight.shape[1], 1)
 
 
-def weight_matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
-    index, shape, offset, strides = weight_place(weight)
-    return imports[index].as_strided(shape, strides, offset)
-
-
 def _torch(dtype: str, real: torch.dtype) -> torch.dtype:
     return {FLOAT: real, BOOLEAN: torch.bool}.get(dtype, torch.int64)
 
@@ -493,3 +570,10 @@ def _torch(dtype: str, real: torch.dtype) -> torch.dtype:
 def _leaves(roots: Sequence[Node]) -> list[Node]:
     """Leaves that are read element by element (a weight is packed and needs none)."""
     return [node for node in reachable(roots, read_from) if node.op == "leaf"]
+
+
+def weight_matrix(weight: Node, imports: Sequence[Tensor]) -> Tensor:
+    """A weight (K, N) as a view of its import."""
+    index, shape, offset, strides = weight_place(weight)
+    whole = imports[index]
+    return whole.as_strided(shape, strides, whole.storage_offset() + offset)
