@@ -24,7 +24,9 @@ def found() -> dict[str, ModuleType]:
 def main(arguments: list[str] | None = None) -> int:
     """Run benchmarks and write their sections; 1 if one of them failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write BENCHMARKS.md.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, or its beginning; all of them if none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="what to run, or its beginning; all of them if none is named"
+    )
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, printed and not written: does it run at all?")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "BENCHMARKS.md", metavar="FILE")

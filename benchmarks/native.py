@@ -131,6 +131,10 @@ CUSTOM: dict[str, Callable[[int, int], Cell]] = {
 # --- measuring ---
 
 
+Found = tuple[list[tuple[str, ...]], list[str]]
+"""Rows, and sentences on what is missed."""
+
+
 class Ratio(NamedTuple):
     """How many times faster, the median of rounds, with its 95 % interval."""
 
@@ -234,9 +238,10 @@ _CELLS: dict[str, tuple[Callable[[int, int], Cell], Callable[[int, int], nn.Modu
 }
 
 
-def against_layers(shapes: Sequence[Shape], seconds: float, rounds: int) -> tuple[list[tuple[str, ...]], list[str]]:
+def against_layers(shapes: Sequence[Shape], seconds: float, rounds: int) -> Found:
     """Rows for LSTM and GRU, and sentences on what is missed."""
-    rows, missed = [], []
+    rows: list[tuple[str, ...]] = []
+    missed: list[str] = []
     jax = importlib.util.find_spec("jax") is not None
     bars = {
         ("LSTM", True): (1.35, 0.97),
@@ -253,7 +258,7 @@ def against_layers(shapes: Sequence[Shape], seconds: float, rounds: int) -> tupl
                 t, b, d, h = shape
                 torch.manual_seed(0)
                 cell, layer, xs = ours(d, h), theirs(d, h), torch.randn(t, b, d)
-                functions = {
+                functions: dict[str, Callable[[], Any]] = {
                     "ours": passes(_through(Native(), cell), xs, list(cell.parameters()), train),
                     "torch": passes(_layer(layer), xs, list(layer.parameters()), train),
                 }
@@ -280,17 +285,18 @@ def against_layers(shapes: Sequence[Shape], seconds: float, rounds: int) -> tupl
     return rows, missed
 
 
-def against_loops(shapes: Sequence[Shape], seconds: float, rounds: int) -> tuple[list[tuple[str, ...]], list[str]]:
+def against_loops(shapes: Sequence[Shape], seconds: float, rounds: int) -> Found:
     """Rows for cells that no vendor has, against their own steps in torch."""
-    rows, missed = [], []
+    rows: list[tuple[str, ...]] = []
+    missed: list[str] = []
     for name, kind in CUSTOM.items():
         for shape in shapes:
             t, b, d, h = shape
             for train in (True, False):
                 torch.manual_seed(0)
                 cell, xs = kind(d, h), torch.randn(t, b, d)
-                functions = {
-                    engine: passes(_through(e, cell), xs, list(cell.parameters()), train)  # type: ignore[misc]
+                functions: dict[str, Callable[[], Any]] = {
+                    engine: passes(_through(e, cell), xs, list(cell.parameters()), train)
                     for engine, e in (("ours", Native()), ("loop", Loop()))
                 }
                 times = interleaved(functions, seconds, rounds)
@@ -305,9 +311,10 @@ def against_loops(shapes: Sequence[Shape], seconds: float, rounds: int) -> tuple
     return rows, missed
 
 
-def streams(quick: bool) -> tuple[list[tuple[str, ...]], list[str]]:
+def streams(quick: bool) -> Found:
     """Rows for single steps."""
-    rows, missed = [], []
+    rows: list[tuple[str, ...]] = []
+    missed: list[str] = []
     for size, bar in ((64, 2.5), (256, None)):
         torch.manual_seed(0)
         cell, layer, single = LSTMCell(size, size), nn.LSTM(size, size), nn.LSTMCell(size, size)
@@ -385,9 +392,10 @@ def _layer(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda xs: layer(xs)[0]
 
 
-def matrix_rate(shapes: Sequence[Shape], seconds: float, rounds: int) -> tuple[list[tuple[str, ...]], list[str]]:
+def matrix_rate(shapes: Sequence[Shape], seconds: float, rounds: int) -> Found:
     """The LSTM's whole loop against torch's own products alone, step by step, of the same sizes."""
-    rows, missed = [], []
+    rows: list[tuple[str, ...]] = []
+    missed: list[str] = []
     for shape in shapes:
         t, b, d, h = shape
         if b < 8:
@@ -395,7 +403,7 @@ def matrix_rate(shapes: Sequence[Shape], seconds: float, rounds: int) -> tuple[l
         torch.manual_seed(0)
         cell, xs = LSTMCell(d, h), torch.randn(t, b, d)
         for train, bar in ((True, 1.1), (False, 1.3)):
-            functions = {
+            functions: dict[str, Callable[[], Any]] = {
                 "ours": passes(_through(Native(), cell), xs, list(cell.parameters()), train),
                 "products": partial(_products, xs, h, train),
             }
@@ -433,7 +441,7 @@ print(status("VmHWM") - before)
 """
 
 
-def memory(shape: Shape) -> tuple[list[tuple[str, ...]], list[str]]:
+def memory(shape: Shape) -> Found:
     """Peak of training beyond what stood before, each in a new process."""
     sizes = {}
     for which in ("ours", "torch"):
@@ -442,7 +450,7 @@ def memory(shape: Shape) -> tuple[list[tuple[str, ...]], list[str]]:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
         sizes[which] = float(done.stdout)
     part = sizes["ours"] / max(sizes["torch"], 1e-9)
-    row = ("peak memory, LSTM, training", str(shape), "", f"{part:.2f} of nn.LSTM's (target <= 0.6)",
+    row: tuple[str, ...] = ("peak memory, LSTM, training", str(shape), "", f"{part:.2f} of nn.LSTM's (target <= 0.6)",
            f"{sizes['ours']:.0f} against {sizes['torch']:.0f} MiB")  # fmt: skip
     return [row], [] if part <= 0.6 else [f"peak memory {shape}: {part:.2f} of nn.LSTM's, to reach 0.6"]
 
@@ -466,7 +474,7 @@ print(json.dumps(found))
 """
 
 
-def building(repeats: int) -> tuple[list[tuple[str, ...]], list[str]]:
+def building(repeats: int) -> Found:
     """Seconds to build, each in a new process with an empty cache."""
     found: dict[str, list[float]] = {}
     for _ in range(repeats):
@@ -479,7 +487,7 @@ def building(repeats: int) -> tuple[list[tuple[str, ...]], list[str]]:
             for name, value in json.loads(done.stdout).items():
                 found.setdefault(name, []).append(value)
     first, second, load = (statistics.median(found[name]) for name in ("first", "second", "load"))
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("building, LSTM, both ways", "new process, empty cache", f"{1e3 * first:.0f}", "target <= 1500 ms", ""),
         ("building, GRU, both ways", "torch's tracing warm", f"{1e3 * second:.0f}", "", ""),
         ("loading built code", "from disk", f"{1e3 * load:.1f}", "target <= 10 ms", ""),
@@ -494,7 +502,7 @@ def run(quick: bool = False) -> Section:
     shapes, eager = (QUICK, EAGER_QUICK) if quick else (FULL, EAGER)
     rows: list[tuple[str, ...]] = []
     missed: list[str] = []
-    parts: list[Callable[[], tuple[list[tuple[str, ...]], list[str]]]] = [
+    parts: list[Callable[[], Found]] = [
         lambda: against_layers(shapes, seconds, rounds),
         lambda: against_loops(eager, seconds / 2, rounds),
         lambda: matrix_rate(shapes, seconds / 2, rounds),

@@ -93,14 +93,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     found: list[Call] = []
     original = Plan.call
 
-    def recorded(
-        self: Plan, name: str, program: Any, arrays: Any, num_steps: int, rows: int, imports: Any, *more: Any
-    ) -> None:
+    def recorded(self: Plan, name: str, arrays: Any, num_steps: int, rows: int, imports: Any, *more: Any) -> None:
+        program = self.callers[name].program
         writer, own = CWriter(self.bits), f"{name}{len(found)}"
         text = writer.whole(own, program, len(arrays), down=name == "backward")
         weights = [packed(weight_matrix(node, imports)) for node in program.weights]
         before = [raw(t) for t in (*arrays, *weights)]
-        original(self, name, program, arrays, num_steps, rows, imports, *more)
+        original(self, name, arrays, num_steps, rows, imports, *more)
         after, tolerance = [t.clone() for t in arrays], 1e-9 if self.bits == 64 else 1e-4
         whole = [f"#define {helper} {own}_{helper}" for helper in writer.helpers]  # of this program alone
         whole += [*writer.helpers.values(), text, *(f"#undef {helper}" for helper in writer.helpers)]

@@ -488,7 +488,7 @@ class _Caller:
     """
 
     def __init__(self, plan: Plan, program: Program, num_buffers: int) -> None:
-        self.code, self.dtype = plan.code, plan.dtype
+        self.code, self.dtype, self.program = plan.code, plan.dtype, program
         self.width, self.element = machine(plan.bits).panel, plan.bits // 8
         self.kind: Any = ctypes.c_int64 * (4 + num_buffers + len(program.weights))
         self.table: Any = ctypes.c_int64 * (1 + 6 * len(program.weights))
