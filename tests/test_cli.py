@@ -322,8 +322,8 @@ def test_a_byte_order_mark_and_windows_lines_are_no_characters(tmp_path: Path) -
             "recurra: the end of training must be one of --budget, --epochs, --updates, ",
         ),
         (["--validation-fraction", "0.9"], "recurra: --validation-fraction must be between 0 (none) and 0.5, got 0.9."),
-        (["--cell", "lsmt"], "catalog: name must be one of the cells, got 'lsmt'. Did you mean "),
-        (["--engine", "steam"], "catalog: name must be one of the engines, got 'steam'."),
+        (["--cell", "lsmt"], "LanguageModel: cell must be one of the cells, got 'lsmt'. Did you mean "),
+        (["--engine", "steam"], "LanguageModel: engine must be one of the engines, got 'steam'."),
         (["--rule", "EvolutionStrategy"], "LanguageModel: rule must be a learning rule, got EvolutionStrategy"),
         (["--hidden-size", "0"], "LanguageModel: hidden_size must be at least 1, got 0."),
         (["--dropout", "1"], "LanguageModel: dropout must be a probability in [0, 1), got 1.0."),
@@ -482,6 +482,22 @@ def test_check_of_a_cell_of_ones_own(tmp_path: Path) -> None:
     assert "0 broken" in said
     assert run("check", "nowhere:MyCell", code=2).startswith("check: the module must be importable, got ")
     assert run("check", "LSTMCell", code=2).startswith("check: target must be MODULE:CLASS or FILE.py:CLASS, got ")
+
+
+def test_explain_speaks_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("number = 3\n")
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    for cell, message in (
+        ("none.py:Cell", "explain: the file must be an existing Python file, got 'none.py'."),
+        ("no_such_module:Cell", "explain: the module must be importable, got ModuleNotFoundError from no_such_module:"),
+        (f"{tmp_path}/broken.py:Cell", "explain: the module must be importable, got ModuleNotFoundError from"),
+        (f"{tmp_path}/mine.py:Cell", f"explain: the class must be in {tmp_path}/mine.py, got 'Cell'."),
+        (f"{tmp_path}/mine.py:number", "explain: number must be a subclass of recurra.core.Cell, got int."),
+        ("recurra.core:HoistedCell", "explain: HoistedCell must be a complete cell, got an abstract class."),
+        ("LTSMCell", "explain: CELL must be one of the cells, got 'LTSMCell'. Did you mean LSTMCell"),
+        ("Stack", "explain: CELL must be a cell that is made from input_size and hidden_size, got Stack"),
+    ):
+        assert run("explain", cell, code=2).startswith(message), cell
     assert run("check", "x.py:A", "--full", code=2).startswith("recurra: --full and --device must be given without")
     file = tmp_path / "mine.py"
     file.write_text(

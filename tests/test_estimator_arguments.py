@@ -67,7 +67,7 @@ def test_every_rule(kind: str, rule: str, cell: str) -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"cell": "GRU5"}, "name must be one of the cells, got 'GRU5'."),
+    ({"cell": "GRU5"}, "cell must be one of the cells, got 'GRU5'."),
     ({"cell": "GRUCell(gates=4)"}, "cell must be given options that GRUCell has (input_size, hidden_size, "),
     ({"cell": "GRUCell(input_size=4)"}, "cell must be given without input_size, got GRUCell(input_size=4)."),
     ({"cell": "GRUCell(device='cuda')"}, "cell must be given without device, got GRUCell(device='cuda')."),
@@ -86,9 +86,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cell": 3}, "cell must be a name such as 'LSTMCell', got 3."),
     ({"cell": "ClockworkCell", "hidden_size": 6}, "ClockworkCell: hidden_size must be a multiple of 4"),
     ({"cell": "MGUCell", "engine": "Vendor"}, "Vendor(): "),
-    ({"engine": "Fast"}, "name must be one of the engines, got 'Fast'."),
+    ({"engine": "Fast"}, "engine must be one of the engines, got 'Fast'."),
     ({"engine": "Checkpointed(every=0)"}, "every must be at least 1, got 0."),
-    ({"rule": "Backprop"}, "name must be one of the rules, got 'Backprop'."),
+    ({"rule": "Backprop"}, "rule must be one of the rules, got 'Backprop'."),
     ({"rule": "EvolutionStrategy"}, "rule must be a learning rule"),
     ({"rule": "TruncatedBPTT(k1=0)"}, "k1 must be at least 1, got 0."),
     ({"dropout": "half"}, "dropout must be a probability in [0, 1), got 'half'."),

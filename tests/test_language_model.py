@@ -316,7 +316,7 @@ def test_the_constructor_takes_anything_and_fit_checks_it() -> None:
             "LanguageModel: the end of training must be one of num_epochs, budget_minutes, num_updates, "
             "got num_epochs and budget_minutes.",
         ),
-        ({"cell": "lsmt"}, "catalog: name must be one of the cells, got 'lsmt'. Did you mean "),
+        ({"cell": "lsmt"}, "LanguageModel: cell must be one of the cells, got 'lsmt'. Did you mean "),
         ({"cell": 3}, "LanguageModel: cell must be a name such as 'LSTMCell', got 3."),
         ({"cell": "LSTMCell("}, "LanguageModel: cell must be a name, or a name with options such as "),
         ({"cell": "LSTMCell(bios=True)"}, "LanguageModel: cell must be given options that LSTMCell has ("),

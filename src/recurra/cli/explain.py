@@ -48,15 +48,15 @@ def explained(cell: str, input_size: int, hidden_size: int, rows: int) -> tuple[
     from ..engines.native import training_plan
     from ..testing.target import load_cell
 
-    kind = load_cell(cell) if ":" in cell else find("cells", cell)
+    kind = load_cell(cell, "explain") if ":" in cell else find("cells", cell, "explain", "CELL")
     try:
         made = kind(input_size, hidden_size)
     except TypeError as error:
         want = "a cell that is made from input_size and hidden_size"
-        raise ValueError(sentence("recurra", "CELL", want, f"{cell} ({error})")) from error
+        raise ValueError(sentence("explain", "CELL", want, f"{cell} ({error})")) from error
     assert isinstance(made, Cell)
     if isinstance(made, CompositeCell | PointwiseCell):
-        raise ValueError(sentence("recurra", "CELL", "one with a time loop of its own", cell))
+        raise ValueError(sentence("explain", "CELL", "one with a time loop of its own", cell))
     x = zeros(made.input_spec, 2, dtype=made.dtype, device=made.device)
     x = quiet(x) if isinstance(made, StochasticCell) else x
     plan = training_plan(made, x, made.initial_state(2))

@@ -72,8 +72,13 @@ def _modules(package: str) -> list:
     return [importlib.import_module(name) for name in sorted(names)]
 
 
-def find(family: str, name: str) -> type:
+def find(family: str, name: str, where: str = "catalog", argument: str = "name") -> type:
     """The member called ``name``, upper and lower case and a trailing "Cell" being free.
+
+    Args:
+        family: of the catalog.
+        name: of the member.
+        where, argument: who asks, and for what, for the message.
 
     Raises:
         ValueError: there is none; the message names the nearest.
@@ -95,4 +100,4 @@ def find(family: str, name: str) -> type:
         return everyone[keys[name.lower()]]
     near = difflib.get_close_matches(name.lower(), keys, n=3, cutoff=0.4)
     hint = f"Did you mean {' or '.join(dict.fromkeys(keys[n] for n in near))}?" if near else ""
-    raise ValueError(f"catalog: name must be one of the {family}, got {name!r}. {hint}".strip())
+    raise ValueError(f"{where}: {argument} must be one of the {family}, got {name!r}. {hint}".strip())

@@ -86,7 +86,7 @@ def named(where: str, argument: str, family: str, text: str) -> Named:
             name, options = text.strip(), {}
         else:
             raise ValueError(sentence(where, argument, form, repr(text))) from None
-    cls = find(family, name)
+    cls = find(family, name, where, argument)
     known = [n for n, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_POSITIONAL]
     for option in options:
         if option not in known:

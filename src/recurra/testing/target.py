@@ -76,8 +76,12 @@ def _counted(outcomes: list[Outcome]) -> str:
     return ", ".join(f"{n} {status}" for status, n in counts.items() if n or status in ("holds", "broken"))
 
 
-def load_cell(target: str) -> type[Cell]:
+def load_cell(target: str, where: str = "check") -> type[Cell]:
     """The cell class that a target names.
+
+    Args:
+        target: ``"mymodule:MyCell"`` or ``"path/file.py:MyCell"``.
+        where: the command that asks, for messages.
 
     Raises:
         ValueError: no such module or class.
@@ -85,22 +89,22 @@ def load_cell(target: str) -> type[Cell]:
     """
     place, _, name = target.rpartition(":")
     if not place or not name:
-        raise ValueError(sentence("check", "target", "MODULE:CLASS or FILE.py:CLASS", repr(target)))
-    module = _load_file(place) if place.endswith(".py") else _load_module(place)
+        raise ValueError(sentence(where, "target", "MODULE:CLASS or FILE.py:CLASS", repr(target)))
+    module = _load_file(place, where) if place.endswith(".py") else _load_module(place, where)
     kind = getattr(module, name, None)
     if kind is None:
         classes = [(key, item) for key, item in vars(module).items() if inspect.isclass(item)]
         own = [key for key, item in classes if issubclass(item, Cell) and item.__module__ == module.__name__]
         near = difflib.get_close_matches(name, own, n=2, cutoff=0.4)
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(sentence("check", "the class", f"in {place}", repr(name), hint))
+        raise ValueError(sentence(where, "the class", f"in {place}", repr(name), hint))
     if not inspect.isclass(kind) or not issubclass(kind, Cell):
         what = kind.__name__ if inspect.isclass(kind) else type(kind).__name__
-        raise TypeError(sentence("check", name, "a subclass of recurra.core.Cell", what))
+        raise TypeError(sentence(where, name, "a subclass of recurra.core.Cell", what))
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         raise TypeError(
-            sentence("check", name, "a complete cell", "an abstract class", f"It does not define {missing}.")
+            sentence(where, name, "a complete cell", "an abstract class", f"It does not define {missing}.")
         )
     return kind
 
@@ -122,7 +126,7 @@ def examples_of(kind: type[Cell]) -> list[Cell]:
     return found
 
 
-def _load_module(name: str, root: Path | None = None) -> ModuleType:
+def _load_module(name: str, where: str, root: Path | None = None) -> ModuleType:
     """Import by name, the current directory (or ``root``) being searched too."""
     here = str(Path.cwd() if root is None else root)
     if here not in sys.path:
@@ -130,19 +134,19 @@ def _load_module(name: str, root: Path | None = None) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise _failed(name, error) from error
+        raise _failed(name, error, where) from error
 
 
-def _load_file(place: str) -> ModuleType:
+def _load_file(place: str, where: str) -> ModuleType:
     """Import a file; inside a package by its full name, so that its relative imports work."""
     path = Path(place).resolve()
     if not path.is_file():
-        raise ValueError(sentence("check", "the file", "an existing Python file", repr(place)))
+        raise ValueError(sentence(where, "the file", "an existing Python file", repr(place)))
     root, names = path.parent, [path.stem]
     while (root / "__init__.py").is_file():
         root, names = root.parent, [root.name, *names]
     if len(names) > 1:
-        return _load_module(".".join(names), root)
+        return _load_module(".".join(names), where, root)
     spec = importlib.util.spec_from_file_location(f"_checked_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -151,13 +155,13 @@ def _load_file(place: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise _failed(place, error) from error
+        raise _failed(place, error, where) from error
     return module
 
 
-def _failed(name: str, error: Exception) -> ValueError:
+def _failed(name: str, error: Exception, where: str) -> ValueError:
     got = f"{type(error).__name__} from {name}: {_line(error)}"
-    return ValueError(sentence("check", "the module", "importable", got))
+    return ValueError(sentence(where, "the module", "importable", got))
 
 
 def _line(error: Exception) -> str:
