@@ -64,12 +64,12 @@ def machine(bits: int) -> Machine:
 
 @lru_cache(maxsize=1)
 def second_level_cache() -> int:
-    """Bytes of the cache that one core has for itself; half a MiB where the system does not say."""
+    """Bytes of the cache that one core has for itself; one MiB where the system does not say."""
     try:
-        size = os.sysconf("SC_LEVEL2_CACHE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        size = 0
-    return size if size > 0 else 2**19
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.rstrip("KM")) * {"K": 2**10, "M": 2**20}.get(text[-1:], 1)
+    except (OSError, ValueError):
+        return 2**20
 
 
 def target_text() -> tuple[str, str]:
