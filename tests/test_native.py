@@ -353,3 +353,24 @@ def test_a_graph_that_is_kept_gives_the_same_gradients_again(kind: type[Cell], r
     for a, b, c in zip(first, again, last):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
+
+
+@pytest.mark.parametrize("kind", [LSTMCell, GRUCell])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_threads_that_share_every_step_give_what_one_gives(kind: type[Cell], rows: int) -> None:
+    cell = kind(5, 200).double()  # type: ignore[call-arg]
+    xs = torch.randn(11, rows, 5, dtype=torch.float64)
+    seed = torch.randn(11, rows, 200, dtype=torch.float64)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            ys, _ = Native()(cell, xs)
+            found.append([ys, *torch.autograd.grad(ys, list(cell.parameters()), seed)])
+    finally:
+        torch.set_num_threads(before)
+    plans = [job.plan for job in engine._PLANS[cell].values()]
+    assert any("forward_shared" in plan.code.functions for plan in plans)
+    for others in found[1:]:
+        for one, other in zip(found[0], others):
+            torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)

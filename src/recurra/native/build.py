@@ -55,11 +55,12 @@ def machine(bits: int) -> Machine:
     """Registers and tiles for this processor."""
     _, _, features = _target()
     flags = set(features.split(","))
+    pause = "+sse2" in flags
     if "+avx512f" in flags:
-        return Machine(512 // bits, 6, 4)
+        return Machine(512 // bits, 6, 4, pause)
     if "+avx2" in flags and "+fma" in flags:
-        return Machine(256 // bits, 4, 3)
-    return Machine(128 // bits, 4, 2)
+        return Machine(256 // bits, 4, 3, pause)
+    return Machine(128 // bits, 4, 2, pause)
 
 
 @lru_cache(maxsize=1)
@@ -200,7 +201,10 @@ def _prepare_symbols() -> None:
 
     library = _openmp()
     function = _ONE_THREAD if library is None else library.omp_get_thread_num
-    llvm.add_symbol("omp_get_thread_num", ctypes.cast(function, ctypes.c_void_p).value)
+    team = _ONE_THREAD if library is None else library.omp_get_num_threads
+    give_way = getattr(ctypes.CDLL(None), "sched_yield", _ONE_THREAD)
+    for name, symbol in (("omp_get_thread_num", function), ("omp_get_num_threads", team), ("sched_yield", give_way)):
+        llvm.add_symbol(name, ctypes.cast(symbol, ctypes.c_void_p).value)
     for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
         for suffix in ("", "f"):
             found = getattr(ctypes.CDLL(None), name + suffix, None)

@@ -21,11 +21,13 @@ class Machine:
     Args:
         lanes: elements of a vector register.
         tile_rows, tile_vectors: of a product's register tile.
+        pause: has x86's hint for loops that wait.
     """
 
     lanes: int
     tile_rows: int
     tile_vectors: int
+    pause: bool = False
 
     @property
     def panel(self) -> int:
@@ -38,6 +40,21 @@ def hexadecimal(value: float, bits: int) -> str:
     if bits == 32:
         value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) < 3.4028235677973366e38 else value
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Threads that work on the same rows.
+
+    Args:
+        threads: how many.
+        tid: this one's number.
+        counter: pointer to where they meet.
+    """
+
+    threads: str
+    tid: str
+    counter: str
 
 
 class Writer:
@@ -316,43 +333,125 @@ class Writer:
             f"getelementptr inbounds {self.stored(slot.dtype)}, ptr {base}, i64 {self.times(index, slot.size)}"
         )
 
-    def program(self, name: str, program: Program, num_buffers: int, *, down: bool) -> None:
+    def program(self, name: str, program: Program, num_buffers: int, *, down: bool, split: bool = False) -> None:
         """A function ``void name(i64* data)``.
 
         data holds the number of threads, T, B, the number of steps made before (its parity says which half of a pair of states
-        is the present one), then pointers.
+        is the present one), then pointers. Each thread carries rows of its own; with ``split``, all threads carry all rows
+        together, each computes a part of every vector, and they wait for each other at a counter, the last pointer.
         """
         self.lines, self.label = [], "entry"
-        self.declared.add("declare i32 @omp_get_thread_num()")
+        self.declared |= {"declare i32 @omp_get_thread_num()", "declare i32 @omp_get_num_threads()"}
         header = f"define void @{name}(ptr noalias %data) #0 {{\nentry:"
         values = []
-        for i in range(4 + num_buffers + len(program.weights)):
+        for i in range(4 + num_buffers + len(program.weights) + split):
             at = self.let(f"getelementptr inbounds i64, ptr %data, i64 {i}")
             values.append(self.let(f"load {'i64' if i < 4 else 'ptr'}, ptr {at}"))
-        threads, steps, batch, origin = values[:4]
+        asked, steps, batch, origin = values[:4]
         self.pointers = values[4 : 4 + num_buffers]
-        self.weights = values[4 + num_buffers :]
+        self.weights = values[4 + num_buffers : 4 + num_buffers + len(program.weights)]
         self.put(f"%B = add i64 {batch}, 0")
         self.put(f"%origin = add i64 {origin}, 0")
-        tid = self.let(f"sext i32 {self.let('call i32 @omp_get_thread_num()')} to i64")
-        begin = self.let(f"sdiv i64 {self.let(f'mul i64 {tid}, {batch}')}, {threads}")
-        after = self.let(f"add i64 {tid}, 1")
-        end = self.let(f"sdiv i64 {self.let(f'mul i64 {after}, {batch}')}, {threads}")
-        some_rows = self.let(f"icmp slt i64 {begin}, {end}")
+        alone = self.let(f"icmp eq i64 {asked}, 1")  # called as a plain function, perhaps on one of somebody's threads
+        team = self.let(f"sext i32 {self.let('call i32 @omp_get_num_threads()')} to i64")
+        own = self.let(f"sext i32 {self.let('call i32 @omp_get_thread_num()')} to i64")
+        threads = self.let(f"select i1 {alone}, i64 1, i64 {team}")
+        tid = self.let(f"select i1 {alone}, i64 0, i64 {own}")
         some_steps = self.let(f"icmp sgt i64 {steps}, 0")
+        if split:
+            some_rows = self.let(f"icmp sgt i64 {batch}, 0")
+            self.declared.add("declare i32 @sched_yield()")
+            self.put("%meetings = alloca i64")
+            self.put("store i64 0, ptr %meetings")
+        else:
+            begin = self.let(f"sdiv i64 {self.let(f'mul i64 {tid}, {batch}')}, {threads}")
+            after = self.let(f"add i64 {tid}, 1")
+            end = self.let(f"sdiv i64 {self.let(f'mul i64 {after}, {batch}')}, {threads}")
+            some_rows = self.let(f"icmp slt i64 {begin}, {end}")
         self.put(f"br i1 {self.let(f'and i1 {some_rows}, {some_steps}')}, label %work, label %done")
         self.block("work")
-        with self.loop(begin, end, step=CHUNK) as first:
-            beyond = self.let(f"add i64 {first}, {CHUNK}")
-            less = self.let(f"icmp slt i64 {beyond}, {end}")
-            last = self.let(f"select i1 {less}, i64 {beyond}, i64 {end}")
+        if split:
+            share = _Share(threads, tid, values[-1])
             with self.loop("0", steps, down=down) as t:
                 for stage in program.stages:
-                    self.stage(stage, program, t, first, last)
+                    self._shared(stage, program, t, share)
+                    self._meet(share)
+        else:
+            with self.loop(begin, end, step=CHUNK) as first:
+                beyond = self.let(f"add i64 {first}, {CHUNK}")
+                less = self.let(f"icmp slt i64 {beyond}, {end}")
+                last = self.let(f"select i1 {less}, i64 {beyond}, i64 {end}")
+                with self.loop("0", steps, down=down) as t:
+                    for stage in program.stages:
+                        self.stage(stage, program, t, first, last)
         self.put("br label %done")
         self.block("done")
         self.put("ret void")
         self.functions[name] = header + "\n" + "\n".join(self.lines) + "\n}"
+
+    # --- threads that share every step ---
+
+    def _shared(self, stage: Loop | Reduce | Product | Zero, program: Program, t: str, share: _Share) -> None:
+        """A thread's part of one stage for all rows."""
+        extent = 1
+        if isinstance(stage, Product):
+            extent = -(-stage.n // self.machine.panel)
+        elif isinstance(stage, Loop) and stage.shape:
+            extent = -(-stage.shape[0] // self.machine.lanes)
+        if extent == 1:
+            first, last = "0", "1"
+            mine = self.let(f"icmp eq i64 {share.tid}, 0")
+        else:
+            first = self.let(f"sdiv i64 {self.let(f'mul i64 {share.tid}, {extent}')}, {share.threads}")
+            after = self.let(f"mul i64 {self.let(f'add i64 {share.tid}, 1')}, {extent}")
+            last = self.let(f"sdiv i64 {after}, {share.threads}")
+            mine = self.let(f"icmp slt i64 {first}, {last}")
+        self.count += 1
+        tag = self.count
+        self.put(f"br i1 {mine}, label %mine{tag}, label %past{tag}")
+        self.block(f"mine{tag}")
+        if isinstance(stage, Product):
+            self._product(stage, t, "0", "%B", (first, last))
+        elif isinstance(stage, Loop) and extent > 1:
+            begin = self.times(first, self.machine.lanes)
+            beyond = self.times(last, self.machine.lanes)
+            less = self.let(f"icmp slt i64 {beyond}, {stage.shape[0]}")
+            end = self.let(f"select i1 {less}, i64 {beyond}, i64 {stage.shape[0]}")
+            with self.loop("0", "%B") as row:
+                self._loop(stage, program, t, row, (begin, end))
+        else:
+            self.stage(stage, program, t, "0", "%B")
+        self.put(f"br label %past{tag}")
+        self.block(f"past{tag}")
+
+    def _meet(self, share: _Share) -> None:
+        """Wait until every thread is here."""
+        self.count += 1
+        tag = self.count
+        met = self.let("load i64, ptr %meetings")
+        wanted = self.let(f"add i64 {met}, {share.threads}")
+        self.put(f"store i64 {wanted}, ptr %meetings")
+        self.let(f"atomicrmw add ptr {share.counter}, i64 1 seq_cst")
+        before = self.label
+        self.put(f"br label %wait{tag}")
+        self.block(f"wait{tag}")
+        self.put(f"%turns{tag} = phi i64 [ 0, %{before} ], [ %more{tag}, %again{tag} ]")
+        now = self.let(f"load atomic i64, ptr {share.counter} acquire, align 8")
+        here = self.let(f"icmp sge i64 {now}, {wanted}")
+        self.put(f"br i1 {here}, label %met{tag}, label %spin{tag}")
+        self.block(f"spin{tag}")
+        self.put(f"%more{tag} = add i64 %turns{tag}, 1")
+        if self.machine.pause:
+            self.declared.add("declare void @llvm.x86.sse2.pause()")
+            self.put("call void @llvm.x86.sse2.pause()")
+        patient = self.let(f"icmp slt i64 %turns{tag}, 1000")
+        self.put(f"br i1 {patient}, label %again{tag}, label %give{tag}")
+        self.block(f"give{tag}")  # the other one has perhaps no core to run on
+        self.let("call i32 @sched_yield()")
+        self.put(f"br label %again{tag}")
+        self.block(f"again{tag}")
+        self.put(f"br label %wait{tag}")
+        self.block(f"met{tag}")
 
     def packing(self) -> None:
         """A function ``void pack(i64* data)`` that lays matrices out in panels of columns.
@@ -449,13 +548,15 @@ class Writer:
             place = self.add(self.times(v, stride), place)
         return place
 
-    def _loop(self, stage: Loop, program: Program, t: str, row: str) -> None:
+    def _loop(self, stage: Loop, program: Program, t: str, row: str, part: tuple[str, str] | None = None) -> None:
+        """One loop of a row; ``part``: from where to where in its first dimension."""
         targets = {s.slot: self.address(s.slot, t, row) for s in stage.stores}
         variables: list[str] = []
 
         def nest(d: int) -> None:
             if d < len(stage.shape):
-                with self.loop("0", str(stage.shape[d]), parallel=d == len(stage.shape) - 1) as v:
+                first, last = part if part is not None and d == 0 else ("0", str(stage.shape[d]))
+                with self.loop(first, last, parallel=d == len(stage.shape) - 1) as v:
                     variables.append(v)
                     nest(d + 1)
                 return
@@ -549,7 +650,8 @@ class Writer:
 
         outer(0)
 
-    def _product(self, stage: Product, t: str, first: str, last: str) -> None:
+    def _product(self, stage: Product, t: str, first: str, last: str, panels: tuple[str, str] | None = None) -> None:
+        """A product for the rows from first to last; ``panels``: only these columns of the packed weight."""
         source, target = self.address(stage.source, t, first), self.address(stage.slot, t, first)
         source = self.let(f"getelementptr inbounds {self.real}, ptr {source}, i64 {stage.offset}")
         rows = self.let(f"sub nsw i64 {last}, {first}")
@@ -558,9 +660,10 @@ class Writer:
             begin = self.address(stage.start, t, first)
             stride = 0 if stage.start.mode == "fixed" else stage.start.size
         name = self._product_function(stage.k, stage.n, stage.start is not None)
+        low, high = panels or ("0", str(-(-stage.n // self.machine.panel)))
         self.put(
             f"call void @{name}(ptr {source}, i64 {stage.source.size}, ptr {self.weights[stage.weight]}, "
-            f"ptr {target}, i64 {stage.slot.size}, ptr {begin}, i64 {stride}, i64 {rows})"
+            f"ptr {target}, i64 {stage.slot.size}, ptr {begin}, i64 {stride}, i64 {rows}, i64 {low}, i64 {high})"
         )
 
     def _product_function(self, k: int, n: int, start: bool) -> str:
@@ -606,16 +709,26 @@ class Writer:
             function = self._kernel(num, k, width, start)
             out.put(f"call void @{function}(ptr {a}, i64 %lda, ptr {weights}, ptr {c}, i64 %ldc, ptr {s}, i64 %lds)")
 
-        if n // panel:
-            with out.loop("0", str(n // panel)) as p:
+        count = n // panel
+        if count:
+            less = out.let(f"icmp slt i64 %high, {count}")
+            last = out.let(f"select i1 {less}, i64 %high, i64 {count}")
+            out.put(f"br i1 {out.let(f'icmp slt i64 %low, {last}')}, label %panels, label %remainder")
+            out.block("panels")
+            with out.loop("%low", last) as p:
                 rows_of(out.times(p, panel), shifted("%w", out.times(p, k * panel)), panel)
+            out.put("br label %remainder")
+            out.block("remainder")
         if n % panel:
-            whole_panels = n // panel
-            rows_of(str(whole_panels * panel), shifted("%w", str(whole_panels * k * panel)), n % panel)
+            out.put(f"br i1 {out.let(f'icmp sgt i64 %high, {count}')}, label %narrow, label %end")
+            out.block("narrow")
+            rows_of(str(count * panel), shifted("%w", str(count * k * panel)), n % panel)
+            out.put("br label %end")
+            out.block("end")
         out.put("ret void")
         self.functions[name] = (
-            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds, i64 %rows)"
-            " #0 {\nentry:\n" + "\n".join(out.lines) + "\n}"
+            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds, i64 %rows,"
+            " i64 %low, i64 %high) #0 {\nentry:\n" + "\n".join(out.lines) + "\n}"
         )
         return name
 

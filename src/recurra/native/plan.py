@@ -102,6 +102,17 @@ class _Buffers:
         return len(self.names) - 1
 
 
+_SHARED = 100_000
+"""Elements of all weights from which on threads may share every step of a few rows."""
+
+_FEW = 4
+"""Rows up to which they do: all threads carry all rows, each with a part of the weights, which stays in its cache."""
+
+
+def _weight_of(program: Program) -> int:
+    return sum(node.size for node in program.weights)
+
+
 class Plan:
     """A step, compiled for one variant.
 
@@ -321,17 +332,20 @@ class Plan:
 
     def _build(self) -> None:
         writer = Writer(self.bits, machine(self.bits))
-        writer.program("forward", self.forward_program, len(self.forward_buffers), down=False)
+        programs = {"forward": (self.forward_program, len(self.forward_buffers))}
+        if self.variant.backward:
+            programs["backward"] = (self.backward_program, len(self.backward_buffers))
+        names = ["pack"]
+        for name, (program, num_buffers) in programs.items():
+            writer.program(name, program, num_buffers, down=name == "backward")
+            names.append(name)
+            if _weight_of(program) >= _SHARED and not self.variant.stream:
+                writer.program(name + "_shared", program, num_buffers, down=name == "backward", split=True)
+                names.append(name + "_shared")
         writer.packing()
-        names: tuple[str, ...] = ("forward", "pack")
-        if self.variant.backward:
-            writer.program("backward", self.backward_program, len(self.backward_buffers), down=True)
-            names = ("forward", "backward", "pack")
         self.text = writer.text(*target_text())
-        self.code: Code = build(self.text, names)
-        self.callers = {"forward": _Caller(self, self.forward_program, len(self.forward_buffers))}
-        if self.variant.backward:
-            self.callers["backward"] = _Caller(self, self.backward_program, len(self.backward_buffers))
+        self.code: Code = build(self.text, tuple(names))
+        self.callers = {name: _Caller(self, *given) for name, given in programs.items()}
 
     # --- how it is run ---
 
@@ -340,7 +354,11 @@ class Plan:
         caller = self.callers[name]
         threads = caller.threads(num_steps, rows)
         packed, weights = caller.packed(imports)
-        data = caller.kind(threads, num_steps, rows, 0, *[t.data_ptr() for t in arrays], *weights)
+        counter = torch.zeros(1, dtype=torch.int64)
+        if name + "_shared" in self.code.functions and rows <= _FEW and num_steps > 1 and torch.get_num_threads() > 1:
+            name, threads = name + "_shared", torch.get_num_threads()
+        pointers = [*[t.data_ptr() for t in arrays], *weights, counter.data_ptr()]
+        data = caller.kind(threads, num_steps, rows, 0, *pointers)
         run(self.code, name, data, threads)
         del packed
 
@@ -490,14 +508,14 @@ class _Caller:
     def __init__(self, plan: Plan, program: Program, num_buffers: int) -> None:
         self.code, self.dtype, self.program = plan.code, plan.dtype, program
         self.width, self.element = machine(plan.bits).panel, plan.bits // 8
-        self.kind: Any = ctypes.c_int64 * (4 + num_buffers + len(program.weights))
+        self.kind: Any = ctypes.c_int64 * (5 + num_buffers + len(program.weights))
         self.table: Any = ctypes.c_int64 * (1 + 6 * len(program.weights))
         self.weights = [weight_place(node) for node in program.weights]
         self.starts, self.size = [], 0
         for _, (k, n), _, _ in self.weights:
             self.starts.append(self.size * self.element)
             self.size += k * -(-n // self.width) * self.width
-        self.work = sum(node.size for node in program.weights) + 50
+        self.work = _weight_of(program) + 50
 
     def threads(self, num_steps: int, rows: int) -> int:
         """As many as torch uses, unless the work is too small to share."""

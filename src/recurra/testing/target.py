@@ -103,9 +103,7 @@ def load_cell(target: str, where: str = "check") -> type[Cell]:
         raise TypeError(sentence(where, name, "a subclass of recurra.core.Cell", what))
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
-        raise TypeError(
-            sentence(where, name, "a complete cell", "an abstract class", f"It does not define {missing}.")
-        )
+        raise TypeError(sentence(where, name, "a complete cell", "an abstract class", f"It does not define {missing}."))
     return kind
 
 
