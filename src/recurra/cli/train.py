@@ -59,6 +59,9 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences side by side.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Text: tokens per chunk.")] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Sequences: a model that answers after every step, as export needs it.")
+    ] = False,
     rule: Annotated[str | None, typer.Option(help="Any learning rule of `recurra list rules`.")] = None,
     engine: Annotated[str | None, typer.Option(help="Any of `recurra list engines`.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16, float16, or auto: the fastest.")] = None,
@@ -120,6 +123,9 @@ def train(
     job, why = job_of_file(file, roles, validation_fraction, kind or (before.name if resume else None))
     if resume and kind is None and before.name is not None:
         why = "as in the run that goes on"
+
+    if streaming:
+        options.update(job.streaming)
 
     from .screen import TrainingScreen, console, facts
 

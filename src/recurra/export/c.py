@@ -123,12 +123,16 @@ def write(network: Network, folder: str | os.PathLike[str]) -> Exported:
 def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
     """The kind of program that a model becomes."""
     from ..estimators import LanguageModel
+    from ..estimators.sequence_estimator import SequenceEstimator
+    from .sequences import SequenceNetwork
     from .text import TextNetwork
 
     if isinstance(model, Cell):
         return Network(model, name, bits, data)
     if isinstance(model, LanguageModel):
         return TextNetwork(model, name, bits, data)
+    if isinstance(model, SequenceEstimator):
+        return SequenceNetwork(model, name, bits, data)
     want = "a cell or a fitted LanguageModel, Forecaster, SequenceClassifier or SequenceRegressor"
     raise TypeError(sentence(WHERE, "model", want, type(model).__name__))
 

@@ -517,3 +517,18 @@ def _touched(stage: Stage, program: Program) -> set[int]:
     else:
         found.add(stage.slot.buffer)
     return found
+
+
+def table(head: str, texts: Sequence[str], wide: int) -> str:
+    """A constant array of texts that are written already."""
+    lines = [", ".join(texts[i : i + wide]) for i in range(0, len(texts), wide)]
+    return f"{head} = {{\n" + ",\n".join("    " + line for line in lines) + "\n};"
+
+
+def quoted(text: str) -> str:
+    """A text as C writes it; three octal digits end by themselves."""
+    parts = []
+    for byte in text.encode("utf-8", "surrogatepass"):
+        c = chr(byte)
+        parts.append(c if 32 <= byte < 127 and c not in '"\\?' else f"\\{byte:03o}")
+    return '"' + "".join(parts) + '"'

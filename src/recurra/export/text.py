@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.checks import sentence
 from ..estimators.tokens import Bytes, Characters, Words
 from .network import Network, quieted, run_both
-from .source import WHERE
+from .source import WHERE, quoted, table
 
 TOKENS, ROWS = 16_384, 32  # most tokens of a measurement, in so many streams
 WARM = 16  # tokens that each stream reads before it is measured
@@ -31,7 +31,7 @@ class TextNetwork(Network):
         if isinstance(tokens, Characters):
             codes = torch.tensor([0, *(ord(c) for c in tokens.vocabulary)])
             self.weights.append(
-                _table(f"const uint32_t {name}_code_points[{len(codes)}]", [str(int(c)) for c in codes], 16)
+                table(f"const uint32_t {name}_code_points[{len(codes)}]", [str(int(c)) for c in codes], 16)
             )
             self.tables.append(
                 "/* The Unicode code point of each token, in order from token 1 on; token 0 is any other character. */\n"
@@ -42,7 +42,7 @@ class TextNetwork(Network):
             self.functions.append(_SEARCH.replace("NAME", name).replace("COUNT", str(len(codes))))
         elif isinstance(tokens, Words):
             texts = ["<unk>", *tokens.vocabulary]
-            self.weights.append(_table(f"const char *const {name}_words[{len(texts)}]", [_quoted(t) for t in texts], 4))
+            self.weights.append(table(f"const char *const {name}_words[{len(texts)}]", [quoted(t) for t in texts], 4))
             self.tables.append(
                 "/* Each token's word in UTF-8; token 0 is any other word, and a line's end is a word. */\n"
                 f"extern const char *const {name}_words[{name.upper()}_NUM_TOKENS];"
@@ -133,20 +133,6 @@ class TextNetwork(Network):
             'printf("\\n");',
             "return 0;",
         ]
-
-
-def _table(head: str, texts: list[str], wide: int) -> str:
-    lines = [", ".join(texts[i : i + wide]) for i in range(0, len(texts), wide)]
-    return f"{head} = {{\n" + ",\n".join("    " + line for line in lines) + "\n};"
-
-
-def _quoted(text: str) -> str:
-    """A text as C writes it; three octal digits end by themselves."""
-    parts = []
-    for byte in text.encode("utf-8", "surrogatepass"):
-        c = chr(byte)
-        parts.append(c if 32 <= byte < 127 and c not in '"\\?' else f"\\{byte:03o}")
-    return '"' + "".join(parts) + '"'
 
 
 _SEARCH = """int32_t NAME_token(uint32_t code_point)

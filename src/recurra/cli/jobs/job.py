@@ -98,6 +98,15 @@ class Job(ABC):
             if value and name not in self.uses:
                 raise ValueError(sentence("recurra", f"--{name}", f"left out for {self.what}", repr(value)))
 
+    @property
+    def streaming(self) -> dict[str, Any]:
+        """Arguments of the estimator for a model that answers after every step.
+
+        Raises:
+            ValueError: there is no choice.
+        """
+        raise ValueError(sentence("recurra", "--streaming", f"left out for {self.what}", "it"))
+
     def defaults(self) -> dict[str, Any]:
         """Arguments of the estimator where the user gave none."""
         return {}

@@ -66,6 +66,11 @@ class SequenceJob(Job):
         if needed:
             self.hold_out()
 
+    @property
+    def streaming(self) -> dict[str, Any]:
+        """See `Job.streaming`."""
+        return {"pooling": "last", "bidirectional": False, "convolutions": "none", "scale": "standard", "frames": 1}
+
     def as_targets(self, labels: list[Any]) -> list[Any]:
         """Labels as the estimator takes them."""
         return labels
