@@ -122,8 +122,9 @@ def write(network: Network, folder: str | os.PathLike[str]) -> Exported:
 
 def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
     """The kind of program that a model becomes."""
-    from ..estimators import LanguageModel
+    from ..estimators import Forecaster, LanguageModel
     from ..estimators.sequence_estimator import SequenceEstimator
+    from .forecaster import ForecasterNetwork
     from .sequences import SequenceNetwork
     from .text import TextNetwork
 
@@ -131,6 +132,8 @@ def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
         return Network(model, name, bits, data)
     if isinstance(model, LanguageModel):
         return TextNetwork(model, name, bits, data)
+    if isinstance(model, Forecaster):
+        return ForecasterNetwork(model, name, bits, data)
     if isinstance(model, SequenceEstimator):
         return SequenceNetwork(model, name, bits, data)
     want = "a cell or a fitted LanguageModel, Forecaster, SequenceClassifier or SequenceRegressor"
@@ -163,7 +166,9 @@ def _header_text(source: Source, network: Network) -> str:
     for name, value, words in source.macros:
         lines.append(f"#define {source.name.upper()}_{name} {value}{f' /* {words} */' if words else ''}")
     lines += ["", "/* One stream: all the memory that it needs. A copy of it is a copy of the stream. */"]
-    lines += [*source.state_text(), "", "/* Begin a stream. */", f"void {source.name}_reset({source.name}_state *s);"]
+    lines += source.state_text()
+    if source.public_reset:
+        lines += ["", "/* Begin a stream. */", f"void {source.name}_reset({source.name}_state *s);"]
     for text in (*source.prototypes, *network.tables):
         lines += ["", text]
     return "\n".join([*lines, "", "#ifdef __cplusplus", "}", "#endif", "", "#endif", ""])

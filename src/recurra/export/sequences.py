@@ -189,9 +189,7 @@ class SequenceNetwork(Network):
         model._check_fitted()
         reason = why_not(model)
         if reason is not None:
-            hint = (
-                "Fit with bidirectional=False, convolutions='none', scale='standard' and frames=1 (recurra train --streaming)."
-            )
+            hint = "Fit with bidirectional=False, convolutions='none', scale='standard' and frames=1 (recurra train --streaming)."
             want = "one that can be told one step after the other"
             raise ValueError(sentence(WHERE, "the model", want, f"one that {reason}", hint))
         nets = [model.network_] if isinstance(model.network_, Cell) else list(model.network_.members)

@@ -151,6 +151,9 @@ class Source:
         self.prototypes: list[str] = []
         self.macros: list[tuple[str, int, str]] = []
         self.steps: list[Step] = []
+        self.more_fields: list[str] = []
+        self.more_bytes = 0
+        self.public_reset = True
         self.state_like: Tree = None
 
     # --- constants ---
@@ -255,6 +258,9 @@ class Source:
             return
         before = [f.shape for f in self.fields]
         assert before == [tuple(leaf.shape[1:]) for leaf in leaves], "functions of one network have one state"
+        if any(not torch.equal(f.start, leaf[0]) for f, leaf in zip(self.fields, leaves)):
+            want = "nets that begin from the same state"
+            raise ValueError(sentence(WHERE, "the model", want, "nets with learned states of their own"))
         turning = [f.turns or not fixed for f, fixed in zip(self.fields, plan.constant)]
         assert turning == [f.turns for f in self.fields], "the first function changes what any function changes"
 
@@ -365,11 +371,11 @@ class Source:
         """Memory of one stream, without what a compiler adds for alignment."""
         width = {FLOAT: 4, INTEGER: 8, BOOLEAN: 1}
         states = sum(width[f.dtype] * f.size * (1 + f.turns) for f in self.fields)
-        return states + sum(width[k] * n for k, n in self.scratch.items()) + 1
+        return states + sum(width[k] * n for k, n in self.scratch.items()) + 1 + self.more_bytes
 
     def state_text(self) -> list[str]:
         """The struct."""
-        lines = ["typedef struct {"]
+        lines = ["typedef struct {", *(f"    {text}" for text in self.more_fields)]
         for f in self.fields:
             size = max(1, f.size)
             both = "[2]" if f.turns else ""
@@ -382,7 +388,8 @@ class Source:
 
     def reset_text(self) -> str:
         """The function that begins a stream."""
-        lines = [f"void {self.name}_reset({self.name}_state *s)", "{"]
+        head = f"void {self.name}_reset" if self.public_reset else "static void begin"
+        lines = [f"{head}({self.name}_state *s)", "{"]
         for f in self.fields:
             if not f.size:
                 continue
