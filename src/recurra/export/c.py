@@ -14,7 +14,7 @@ from ..core.cell import Cell
 from ..core.checks import check_choice, sentence
 from ..training.files import write_atomically
 from .network import Network
-from .source import KEYWORDS, WHERE, Source
+from .source import KEYWORDS, WHERE, Source, in_comment
 
 BITS = (32, 8)
 
@@ -160,7 +160,7 @@ def add_sizes(source: Source) -> None:
 
 def _header_text(source: Source, network: Network) -> str:
     guard = source.name.upper() + "_H"
-    lines = ["/*", *(f" * {line}".rstrip() for text in network.title() for line in _wrapped(text)), " */"]
+    lines = ["/*", *(f" * {line}".rstrip() for text in network.title() for line in _wrapped(in_comment(text))), " */"]
     lines += [f"#ifndef {guard}", f"#define {guard}", "", "#include <stdint.h>", ""]
     lines += ["#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
     for name, value, words in source.macros:
@@ -215,9 +215,7 @@ def _readme(network: Network, found: Exported) -> str:
         "",
     ]
     lines += [
-        f"Keep a `{name}_state` for each stream, call `{name}_reset` once, then the function for each step; `{name}.h` "
-        "says what goes in and out. Nothing is allocated and nothing global is written, so streams may run in different "
-        "threads.",
+        network.calling(),
         "",
         f"Constants: {found.weight_bytes:,} bytes. One stream: about {found.state_bytes:,} bytes.",
         "",

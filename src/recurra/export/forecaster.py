@@ -18,7 +18,7 @@ from ..core.tree import Tree
 from ..estimators.forecasting.network import Member, Row
 from ..estimators.forecasting.windows import Prepared
 from .network import Network, quieted
-from .source import WHERE, Step, quoted, table
+from .source import WHERE, Step, in_comment, quoted, table
 
 MOST = 200  # windows of a measurement
 
@@ -222,7 +222,7 @@ class ForecasterNetwork(Network):
         head = f"void {name}_forecast({', '.join(arguments)})"
         comment = [
             "/* Forecast what follows a window. Nothing is kept from call to call.",
-            *(f"   {k}: {v}" for k, v in self.words.items()),
+            *(f"   {k}: {in_comment(v)}" for k, v in self.words.items()),
         ]
         self.tables.append("\n".join(comment) + f" */\n{head};")
         source.more_fields += [
@@ -338,7 +338,7 @@ static void normalise({self.name}_state *s)
             total += v;
             ++count;
             last = v;
-            if (t >= {length - recent}) {{
+            if (t + {recent} >= {length}) {{
                 sum += v;
                 ++number;
             }}
@@ -414,7 +414,8 @@ static void normalise({self.name}_state *s)
         assert place == shape.features
         self.segment_arguments = arguments
         body = "\n".join(f"    {line}" for line in lines)
-        return f"{ahead}/* What the nets read of one segment. */\nstatic void features({self.name}_state *s, size_t j{arguments})\n{{\n{body}\n}}"
+        head = f"static void features({self.name}_state *s, size_t j{arguments})"
+        return f"{ahead}/* What the nets read of one segment. */\n{head}\n{{\n{body}\n}}"
 
     def _forecast_text(self, head: str) -> str:
         setup, shape, name = self.setup, self.shape, self.name
@@ -507,6 +508,8 @@ static void normalise({self.name}_state *s)
             f"            const size_t at = h * {wide} + c * {shape.outputs} + q;",
         ]
         if num > 1:
+            below, above = (f"(double)all[{(num - 1) // 2}]", f"(double)all[{num // 2}]")
+            middle = above if num % 2 else f"0.5 * ({below} + {above})"
             lines += [
                 f"            float all[{num}];",
                 f"            for (size_t n = 0; n < {num}; ++n) {{",
@@ -516,7 +519,7 @@ static void normalise({self.name}_state *s)
                 "                }",
                 "                all[i] = s->w_answers[n][at];",
                 "            }",
-                f"            found[q] = {f'(double)all[{num // 2}]' if num % 2 else f'0.5 * ((double)all[{num // 2 - 1}] + (double)all[{num // 2}])'};",
+                f"            found[q] = {middle};",
             ]
         else:
             lines.append("            found[q] = (double)s->w_answers[0][at];")
@@ -574,6 +577,14 @@ static void normalise({self.name}_state *s)
                 f"The calendar is handed over in `ahead`: sin and cos of 2 pi times the part of a cycle; {words}."
             )
         return notes
+
+    def calling(self) -> str:
+        """One function."""
+        name = self.name
+        return (
+            f"A `{name}_state` is working memory: one for each thread that calls `{name}_forecast`. Nothing is allocated and "
+            "nothing global is written."
+        )
 
     def usage(self) -> str:
         """A window from the standard input."""

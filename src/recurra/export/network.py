@@ -51,7 +51,8 @@ class Network:
 
     def title(self) -> list[str]:
         """What it is, for the header and the README."""
-        return [" ".join(repr(self.model).split())[:200]]
+        count = sum(p.numel() for p in self.cell.parameters())
+        return [f"{type(self.model).__name__}, {count:,} weights"]
 
     def notes(self) -> list[str]:
         """Paragraphs for the README: what is inside, and what is not."""
@@ -64,6 +65,15 @@ class Network:
     def example_helpers(self) -> list[str]:
         """Functions before the example's ``main``."""
         return []
+
+    def calling(self) -> str:
+        """How the functions are used."""
+        name = self.name
+        return (
+            f"Keep a `{name}_state` for each stream, call `{name}_reset` once, then `{name}_step` for each step; `{name}.h` "
+            "says what goes in and out. Nothing is allocated and nothing global is written, so streams may run in different "
+            "threads."
+        )
 
     def usage(self) -> str:
         """How the example is called."""

@@ -222,10 +222,8 @@ class SequenceNetwork(Network):
         """The estimator and its size."""
         model, count = self.model, sum(p.numel() for p in self.cell.parameters())
         what = (
-            f"Classifier of {len(self.classes)} classes"
-            if self.classes
-            else f"Regressor of {self.cell.output_size} numbers"
-        )
+        size = self.cell.output_size
+        what = f"Classifier of {size} classes" if self.classes else f"Regressor of {size} numbers"
         return [f"{what}, series of {self.cell.input_size} channels: {model.cell}, {count:,} weights"]
 
     def notes(self) -> list[str]:

@@ -532,10 +532,16 @@ def table(head: str, texts: Sequence[str], wide: int) -> str:
     return f"{head} = {{\n" + ",\n".join("    " + line for line in lines) + "\n};"
 
 
+def in_comment(text: str) -> str:
+    """A text that ends no comment and begins none."""
+    found = " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+    return found.replace("*/", "* /")  # of "*/*"
+
+
 def quoted(text: str) -> str:
     """A text as C writes it; three octal digits end by themselves."""
     parts = []
     for byte in text.encode("utf-8", "surrogatepass"):
         c = chr(byte)
-        parts.append(c if 32 <= byte < 127 and c not in '"\\?' else f"\\{byte:03o}")
+        parts.append(f"\\{c}" if c in '"\\' else c if 32 <= byte < 127 and c != "?" else f"\\{byte:03o}")
     return '"' + "".join(parts) + '"'
