@@ -189,7 +189,8 @@ class SequenceNetwork(Network):
         model._check_fitted()
         reason = why_not(model)
         if reason is not None:
-            hint = "Fit with bidirectional=False, convolutions='none', scale='standard' and frames=1 (recurra train --streaming)."
+            settings = "bidirectional=False, convolutions='none', scale='standard' and frames=1"
+            hint = f"Fit with {settings} (recurra train --streaming)."
             want = "one that can be told one step after the other"
             raise ValueError(sentence(WHERE, "the model", want, f"one that {reason}", hint))
         nets = [model.network_] if isinstance(model.network_, Cell) else list(model.network_.members)
@@ -221,7 +222,6 @@ class SequenceNetwork(Network):
     def title(self) -> list[str]:
         """The estimator and its size."""
         model, count = self.model, sum(p.numel() for p in self.cell.parameters())
-        what = (
         size = self.cell.output_size
         what = f"Classifier of {size} classes" if self.classes else f"Regressor of {size} numbers"
         return [f"{what}, series of {self.cell.input_size} channels: {model.cell}, {count:,} weights"]
