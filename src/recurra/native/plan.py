@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -355,11 +356,17 @@ class Plan:
         threads = caller.threads(num_steps, rows)
         packed, weights = caller.packed(imports)
         counter = torch.zeros(1, dtype=torch.int64)
-        if name + "_shared" in self.code.functions and rows <= _FEW and num_steps > 1 and torch.get_num_threads() > 1:
-            name, threads = name + "_shared", torch.get_num_threads()
+        most = torch.get_num_threads()
+        may_share = name + "_shared" in self.code.functions and rows <= _FEW and num_steps > 1 and most > 1
+        share = may_share and caller.pace.share()
+        if share:
+            name, threads = name + "_shared", most
         pointers = [*[t.data_ptr() for t in arrays], *weights, counter.data_ptr()]
         data = caller.kind(threads, num_steps, rows, 0, *pointers)
+        begin = time.perf_counter()
         run(self.code, name, data, threads)
+        if may_share:
+            caller.pace.took(share, (time.perf_counter() - begin) / num_steps)
         del packed
 
     def caller(self, name: str, data: Any, threads: int) -> Callable[[], None]:
@@ -496,6 +503,30 @@ class Plan:
         ]
 
 
+class _Pace:
+    """Whether threads had better share every step: faster on a quiet machine, slow beside others that keep them waiting.
+
+    Both ways give the same numbers, so the faster one of late is taken, and the other is tried now and then.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[bool, float] = {}
+        self.calls = 0
+
+    def share(self) -> bool:
+        """For the next call."""
+        self.calls += 1
+        for way in (True, False):
+            if way not in self.seconds:
+                return way
+        better = self.seconds[True] < self.seconds[False]
+        return better if self.calls % 32 else not better
+
+    def took(self, share: bool, seconds: float) -> None:
+        """Seconds of a step, this way."""
+        self.seconds[share] = 0.5 * (self.seconds.get(share, seconds) + seconds)
+
+
 class _Caller:
     """What a call of one function needs besides the arrays.
 
@@ -516,6 +547,7 @@ class _Caller:
             self.starts.append(self.size * self.element)
             self.size += k * -(-n // self.width) * self.width
         self.work = _weight_of(program) + 50
+        self.pace = _Pace()
 
     def threads(self, num_steps: int, rows: int) -> int:
         """As many as torch uses, unless the work is too small to share."""
