@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import tree
 from .cell import Cell, FeedbackCell, Noisy, StochasticCell, quiet
-from .checks import check_tree, sentence
+from .checks import check_tree, is_transformed, sentence
 from .controls import Controls
 from .spec import zeros
 from .tree import Tree
@@ -120,7 +120,7 @@ def _check_sequence(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tu
     bare = xs.x if isinstance(cell, StochasticCell) and isinstance(xs, Noisy) else xs
     check_tree(where, "xs", bare, cell.input_spec, ("T", "B"), cell.own_dtype, cell.hint())
     first = tree.leaves(bare)[0]
-    num_steps, batch_size = int(first.shape[0]), int(first.shape[1])
+    num_steps, batch_size = first.shape[:2]  # not made plain numbers: a compiler may leave them open
     if state is not None:
         cell.check_state(state, batch_size)
     check_controls(where, cell, controls, num_steps, batch_size)
@@ -136,7 +136,7 @@ def check_controls(where: str, cell: Cell, controls: Controls, num_steps: int, b
             raise TypeError(sentence(where, "lengths", "a tensor of int64", got))
         if lengths.shape != (batch_size,):
             raise ValueError(sentence(where, "lengths", f"({batch_size},)", tuple(lengths.shape)))
-        if lengths.device.type == "cpu" and batch_size and not torch._C._functorch.is_functorch_wrapped_tensor(lengths):
+        if not is_transformed(lengths) and lengths.device.type == "cpu" and batch_size:
             low, high = (int(v) for v in torch.aminmax(lengths))
             if low < 0 or high > num_steps:
                 wrong = low if low < 0 else high

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..core import tree
-from ..core.cell import Cell, FeedbackCell
+from ..core.cell import Cell, FeedbackCell, Noisy, StochasticCell
 from ..core.checks import is_transformed
 from ..core.controls import Controls
 from ..core.engine import Engine
+from ..core.spec import Leaf
 from ..core.tree import Tree
 from .hoisted import Hoisted, run_structure
 from .loop import num_steps_of, scan
@@ -30,6 +33,10 @@ class Native(Engine):
     The step is traced once; what depends on the input alone is computed by torch for all steps at once, the rest becomes
     a loop in machine code (LLVM, no compiler needed; kept on disk). Every new plan is compared once with eager autograd
     before it is trusted. What has no native form runs on `Hoisted`, and the reason is said once.
+
+    Under ``torch.compile``, ``torch.export`` and ``vmap`` the loop is an operator of torch's (`recurra.native.operators`);
+    a graph does not break. Second derivatives run the traced step in torch. ``torch.func.grad`` and its like, forward-mode
+    derivatives, autocast and other devices than the CPU run on `Hoisted`, without a word.
     """
 
     def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
@@ -37,6 +44,8 @@ class Native(Engine):
         done = run_structure(self, cell, xs, state, controls)
         if done is not None:
             return done
+        if torch.compiler.is_compiling() or _is_mapped(cell, xs, state):
+            return _by_operator(cell, xs, state, controls)
         walked = _walk(cell)
         job = _job(cell, walked, xs, state, controls)
         if isinstance(job, str):
@@ -72,8 +81,8 @@ def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls)
     """The compiled step, or the reason why there is none."""
     inputs, states = tree.leaves(xs), tree.leaves(state)
     leaves = [*inputs, *states, *tree.leaves(controls.forced), *walked.parameters]
-    if any(is_transformed(leaf) for leaf in leaves):
-        return "inside torch.func or torch.compile"
+    if any(is_transformed(leaf) for leaf in leaves) or torch.autograd.forward_ad._current_level >= 0:
+        return "inside torch.func or with forward-mode derivatives"
     if not all(leaf.is_cpu for leaf in leaves):
         return "not on the CPU"
     if torch.is_autocast_enabled("cpu"):
@@ -81,22 +90,196 @@ def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls)
     num_steps, rows = inputs[0].shape[:2]
     if rows == 0 or num_steps == 0:
         return "no rows"
-    key = (
-        walked.settings,
-        *[(leaf.shape[2:], leaf.dtype) for leaf in inputs],
-        *[(leaf.shape[1:], leaf.dtype) for leaf in states],
-        *[control is not None for control in controls],
+    wanted = (
         rows >= _MANY,
         torch.is_grad_enabled() and any(leaf.requires_grad for leaf in (*inputs, *tree.leaves(controls.forced))),
         torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves),
+    )
+    return _job_of(cell, walked, xs, state, controls, wanted)
+
+
+def _job_of(
+    cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls, wanted: tuple[bool, bool, bool]
+) -> Any:
+    """The compiled step of a variant: (for many rows, with derivatives by inputs, with derivatives)."""
+    key = (
+        walked.settings,
+        *[(leaf.shape[2:], leaf.dtype) for leaf in tree.leaves(xs)],
+        *[(leaf.shape[1:], leaf.dtype) for leaf in tree.leaves(state)],
+        *[control is not None for control in controls],
+        *wanted,
     )
     known = _PLANS.get(cell)
     if known is None:
         known = _PLANS[cell] = {}
     found = known.get(key)
     if found is None:
-        found = known[key] = _made(cell, xs, state, controls, backward=key[-1])
+        found = known[key] = _made(cell, xs, state, controls, wanted)
     return found
+
+
+def refusals(cell: Cell) -> list[str]:
+    """Why the sequences that a cell was run on with `Native` so far ran on `Hoisted`; empty if they did not."""
+    return [job for job in _PLANS.get(cell, {}).values() if isinstance(job, str)]
+
+
+def _is_mapped(cell: Cell, xs: Tree, state: Tree) -> bool:
+    """Inside vmap, and no other transformation of torch.func, with numbers that are mapped over."""
+    functorch = torch._C._functorch
+    if functorch.peek_interpreter_stack() is None:
+        return False
+    stack = functorch.get_interpreter_stack() or []
+    leaves = (*tree.leaves((xs, state)), *cell.parameters())
+    return all(i.key() == functorch.TransformType.Vmap for i in stack) and any(map(functorch.is_batchedtensor, leaves))
+
+
+def _by_operator(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
+    """All steps through the operators that torch can compile, export and map."""
+    parameters = _walk(cell).parameters
+    leaves = [*tree.leaves((xs, state)), *tree.leaves(controls.forced), *parameters]
+    first = tree.leaves(xs)[0]
+    rows = first.shape[1]
+    given = (*tree.leaves(xs), *tree.leaves(controls.forced))
+    by_inputs = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in given)
+    backward = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+    plain = all(leaf.device.type == "cpu" for leaf in leaves) and not torch.is_autocast_enabled("cpu")
+    name = ""
+    if plain and rows > 0:
+        name = _plan_name(
+            cell,
+            tuple([_form_of(leaf, 2) for leaf in tree.leaves(xs)]),
+            tuple([_form_of(leaf, 1) for leaf in tree.leaves(state)]),
+            tuple([_form_of(leaf, 2) for leaf in tree.leaves(controls.forced)]),
+            (
+                controls.lengths is not None,
+                controls.reset is not None,
+                controls.force_mask is not None,
+                by_inputs,
+                backward,
+            ),
+        )
+    if not name:
+        return Hoisted().run(cell, xs, state, controls)
+    inputs = [*tree.leaves(xs), *tree.leaves(controls.forced)]
+    if controls.force_mask is not None:
+        inputs.append(controls.force_mask)
+    states = tree.leaves(state)
+    fresh = [] if controls.reset is None else tree.leaves(cell.initial_state(rows))
+    alive = controls.alive(first.shape[0])
+    out = list(torch.ops.recurra.sequence(name, parameters, inputs, states, fresh, alive, controls.reset))
+    num = len(tree.leaves(cell.output_spec))
+    last = iter(out[num:])
+    new = [old if fixed == "=" else next(last) for old, fixed in zip(states, _fixed(name))]
+    return tree.unflatten(cell.output_spec, out[:num]), tree.unflatten(state, new)
+
+
+Form = tuple[str | int, ...]
+
+
+def _form_of(leaf: Tensor, lead: int) -> Form:
+    """Type and shape of a leaf behind its leading dimensions, all plain: a constant for a compiler."""
+    return (str(leaf.dtype), *(operator.index(n) for n in leaf.shape[lead:]))
+
+
+def _example(form: Form, item: Leaf | None, *lead: int, generator: torch.Generator) -> Tensor:
+    """A tensor of a form, its numbers in the range of its spec."""
+    name, *sizes = form
+    shape, dtype = (*lead, *map(int, sizes)), getattr(torch, str(name).removeprefix("torch."))
+    low, high = (None, None) if item is None else (item.low, item.high)
+    if dtype == torch.bool:
+        return torch.rand(shape, generator=generator) < 0.5
+    if not dtype.is_floating_point:
+        first = int(low or 0)
+        last = first + 1 if item is None else int(high) if high is not None else first + 8
+        return torch.randint(first, last, shape, generator=generator, dtype=dtype)
+    if low is not None and high is not None:
+        return low + (high - low) * torch.rand(shape, generator=generator, dtype=dtype)
+    normal = 0.5 * torch.randn(shape, generator=generator, dtype=dtype)
+    return normal if low is None else low + normal.abs()
+
+
+@torch.compiler.assume_constant_result
+def _fixed(name: str) -> str:
+    """For each leaf of the state: "=" where a step hands it back as it is."""
+    from ..native.operators import find
+
+    return "".join("=" if fixed else "x" for fixed in find(name).constant)
+
+
+Forms = tuple[Form, ...]
+
+
+@torch.compiler.assume_constant_result
+def _plan_name(cell: Cell, x_forms: Forms, state_forms: Forms, forced_forms: Forms, flags: tuple[bool, ...]) -> str:
+    """The name of the plan for tensors of some form, made if need be; empty where there is none.
+
+    Here is no tensor with numbers in it, since this runs while a compiler looks on; the plan is checked on made-up ones.
+    """
+    lengths, reset, masked, by_inputs, backward = flags
+    generator = torch.Generator().manual_seed(0)
+    rows = steps = 3
+    with _aside():
+
+        def made(forms: Forms, like: Tree, *lead: int, spec: Tree = None) -> Tree:
+            items = tree.leaves(spec) if spec is not None else []
+            items += [None] * (len(forms) - len(items))
+            return tree.unflatten(like, [_example(f, i, *lead, generator=generator) for f, i in zip(forms, items)])
+
+        def job(_: None) -> Any:
+            spec, start = cell.input_spec, cell.state_spec
+            like = spec
+            if isinstance(cell, StochasticCell):
+                noisy = len(x_forms) > len(tree.leaves(spec))
+                like = Noisy(spec, cell.draw(steps, rows, generator) if noisy else None)
+            controls = Controls(
+                torch.tensor([1, steps, 2]) if lengths else None,
+                torch.rand(steps, rows, generator=generator) < 0.4 if reset else None,
+                made(forced_forms, start.feedback, steps, rows) if forced_forms else None,
+                torch.rand(steps, rows, generator=generator) < 0.5 if masked else None,
+            )
+            xs = made(x_forms, like, steps, rows, spec=spec)
+            return _job_of(
+                cell, _walk(cell), xs, made(state_forms, start, rows), controls, (False, by_inputs, backward)
+            )
+
+        own = {f"cell.{n}": _real(t, generator) for n, t in (*cell.named_parameters(), *cell.named_buffers())}
+        found = functional_call(_Holder(cell, job), own, (None,))
+        if isinstance(found, str):
+            return ""
+        from ..native.operators import register
+
+        return register(found.plan)
+
+
+class _Holder(nn.Module):
+    """Calls a function while a cell has other parameters."""
+
+    def __init__(self, cell: Cell, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.cell, self.function = cell, function
+
+    def forward(self, value: Any) -> Any:
+        return self.function(value)
+
+
+def _real(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """A parameter with numbers in it: itself, or random ones where a compiler has taken its own away."""
+    if type(tensor) in (Tensor, nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return tensor
+    shape = tuple(int(n) for n in tensor.shape)
+    if not tensor.is_floating_point():
+        return torch.zeros(shape, dtype=tensor.dtype)
+    return (0.4 * torch.randn(shape, generator=generator, dtype=tensor.dtype)).requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Plain tensors again, while a compiler or a transformation is at work."""
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes(), temporarily_clear_interpreter_stack(), torch.inference_mode(False):
+        yield
 
 
 _SAID: set[str] = set()
@@ -154,7 +337,8 @@ def _walk(cell: Cell) -> _Walked:
     return _Walked(tuple(settings), parameters, names)
 
 
-def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bool) -> Any:
+def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[bool, bool, bool]) -> Any:
+    many, by_inputs, backward = wanted
     try:
         from ..native.autodiff import Unsupported
         from ..native.plan import Plan, Variant
@@ -162,13 +346,8 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, *, backward: bo
         return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
     job = _Job(cell, xs, state, controls)
     try:
-        inputs = tree.leaves((xs, controls.forced))
         variant = Variant(
-            controls.lengths is not None,
-            controls.reset is not None,
-            backward,
-            many=inputs[0].shape[1] >= _MANY,
-            inputs=any(leaf.requires_grad for leaf in inputs),
+            controls.lengths is not None, controls.reset is not None, backward, many=many, inputs=by_inputs
         )
         job.plan = Plan(
             job.step, _walk(cell).parameters, job.inputs(tree.at(xs, 0), controls, 0), tree.leaves(state), variant

@@ -21,12 +21,14 @@ class Backward:
     Args:
         leaves: derivative by each leaf that has one.
         products: for each product with a weight: what came in, the weight, the derivative by what went out, the product.
+        gathers: for each look-up in a table: the row and the derivative by what was found.
         saved: values of the forward step that the backward step reads.
     """
 
     leaves: dict[Node, Node]
     products: list[tuple[Node, Node, Node, Node]]
     saved: list[Node]
+    gathers: list[tuple[Node, Node, Node]] = field(default_factory=list)
 
 
 @dataclass
@@ -77,6 +79,7 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
             sums[value].whole.append(seed)
     leaves: dict[Node, Node] = {}
     products: list[tuple[Node, Node, Node, Node]] = []
+    gathers: list[tuple[Node, Node, Node]] = []
     for node in reversed(reachable(value for value, _ in outputs if is_wanted(value))):
         if node not in sums or not is_wanted(node):
             continue
@@ -95,13 +98,17 @@ def differentiate(graph: Graph, outputs: Sequence[tuple[Node, Node]], needs: Cal
                 k, n = weight.shape
                 sums[a].whole.append(graph.product(g, graph.view(weight, (n, k), 0, (1, n))))
             continue
+        if node.op == "gather":
+            row, table = node.args
+            gathers.append((recompute(row), table, g))
+            continue
         for argument, whole, part in _rules(graph, node, g, recompute):
             if argument.dtype == FLOAT and is_wanted(argument):
                 if part is None:
                     sums[argument].whole.append(whole)
                 else:
                     sums[argument].parts.append((whole, *part))
-    return Backward(leaves, products, saved)
+    return Backward(leaves, products, saved, gathers)
 
 
 def _total(graph: Graph, node: Node, found: _Sum) -> Node:
@@ -215,9 +222,13 @@ def _rules(graph: Graph, node: Node, g: Node, value: Callable[[Node], Node]) -> 
     if op == "erf":
         bell = e("exp", e("neg", e("mul", x[0], x[0])))
         return [(args[0], e("mul", g, e("mul", bell, c(2 / sqrt(pi)))), None)]
+    if op == "atan":
+        return [(args[0], e("div", g, e("add", e("mul", x[0], x[0]), c(1.0))), None)]
     if op in ("sign", "floor", "ceil", "round", "trunc", "floordiv", "stop"):
         return []
     raise Unsupported(f"the operation {op!r} has no native derivative")
 
 
-_USES_ARGUMENTS = {"mul", "div", "max", "min", "pow", "remainder", "where", "abs", "log", "log1p", "sin", "cos", "erf"}
+_USES_ARGUMENTS = {
+    "mul", "div", "max", "min", "pow", "remainder", "where", "abs", "log", "log1p", "sin", "cos", "erf", "atan",
+}  # fmt: skip

@@ -205,7 +205,7 @@ def _prepare_symbols() -> None:
     give_way = getattr(ctypes.CDLL(None), "sched_yield", _ONE_THREAD)
     for name, symbol in (("omp_get_thread_num", function), ("omp_get_num_threads", team), ("sched_yield", give_way)):
         llvm.add_symbol(name, ctypes.cast(symbol, ctypes.c_void_p).value)
-    for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
+    for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "erf", "pow", "atan"):
         for suffix in ("", "f"):
             found = getattr(ctypes.CDLL(None), name + suffix, None)
             if found is not None:

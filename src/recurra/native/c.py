@@ -490,7 +490,7 @@ def number(value: float, bits: int = 32) -> str:
 
 
 _LIBRARY = {
-    "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "floor", "ceil", "trunc", "pow",
+    "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "atan", "floor", "ceil", "trunc", "pow",
 }  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
+from . import operations as _operations  # noqa: F401  known by being imported
 from .autodiff import Unsupported, differentiate
 from .build import Code, build, machine, run, second_level_cache, target_text
 from .graph import BOOLEAN, FLOAT, Graph, Node, contiguous, reachable, read_from
@@ -291,6 +293,7 @@ class Plan:
         products = [(a, weight, g) for a, weight, g, _ in found.products]
         sources = [a for a, _, _ in products]
         values = [*found.leaves.values(), *(g for _, _, g in products), *sources, *self.state_seeds.values()]
+        values += [node for row, _, g in found.gathers for node in (row, g)]
         leaves = {*_leaves(values)} | {s for j, s in enumerate(self.traced.state_leaves) if self.kept[j]}
         places = self._given(buffers, sorted(leaves, key=lambda n: n.number))
         for j, seed in self.state_seeds.items():
@@ -310,6 +313,9 @@ class Plan:
         for a, weight, g in products:
             out = in_time(g, "dz", 0)
             self.weight_gradients.append((self._source(a, places, in_time), weight, out.buffer))
+        self.table_gradients = [  # (row, table, derivative by what was found there)
+            (in_time(row, "row", 0).buffer, table, in_time(g, "dz", 0).buffer) for row, table, g in found.gathers
+        ]
         self.backward_program = lower(roots, places, len(buffers.names))
         written = {kept[g]: g for g in over if g in kept}
         late = {over[g] for slot, g in written.items() if _read_late(self.backward_program, places, slot)}
@@ -351,7 +357,9 @@ class Plan:
     # --- how it is run ---
 
     def call(self, name: str, arrays: Sequence[Tensor], num_steps: int, rows: int, imports: Sequence[Tensor]) -> None:
-        """Run one function over all steps."""
+        """Run one function over all steps; nothing where torch only asks for the shapes."""
+        if isinstance(arrays[0], FakeTensor):
+            return
         caller = self.callers[name]
         threads = caller.threads(num_steps, rows)
         packed, weights = caller.packed(imports)
@@ -430,7 +438,7 @@ class Plan:
                 last.append(first)
             else:
                 array = held["states", j]
-                last.append(array[num_steps if self.kept[j] else num_steps & 1])
+                last.append(array[-1 if self.kept[j] else _half(num_steps)])
         return ys, last, held
 
     def backward(
@@ -446,7 +454,8 @@ class Plan:
         arrays: list[Tensor] = []
         for number, (kind, index) in enumerate(self.backward_buffers):
             if number in self.backward_times:
-                array = torch.empty((num_steps, rows, self.backward_times[number].size), dtype=self.dtype)
+                slot = self.backward_times[number]
+                array = torch.empty((num_steps, rows, slot.size), dtype=_torch(slot.dtype, self.dtype))
             elif kind == "gy":
                 g = gys[index]
                 shape = (num_steps, rows, *self.outputs[index].shape)
@@ -456,9 +465,9 @@ class Plan:
                 array = torch.empty((2, rows, *shape), dtype=self.dtype)
                 g = gstates[index]
                 if g is None:
-                    array[num_steps & 1].zero_()
+                    array[_half(num_steps)].zero_()
                 else:
-                    array[num_steps & 1].copy_(g)
+                    array[_half(num_steps)].copy_(g)
             elif kind == "sum":
                 size = next(s.size for n, s in self._sums() if n == number)
                 array = torch.zeros((rows, size), dtype=self.dtype)
@@ -493,7 +502,24 @@ class Plan:
                 view.t().addmm_(dz.t(), a)
             else:
                 view.addmm_(a.t(), dz)
+        for number, table, out in self.table_gradients:
+            index = table.attr[1]
+            into = by_import.setdefault(index, torch.zeros_like(imports[index]))
+            into.index_add_(0, arrays[number].flatten(), arrays[out].reshape(num_steps * rows, -1))
         return by_import, by_state, by_start
+
+    @property
+    def forward_keys(self) -> list[tuple[str, int]]:
+        """What `forward` hands on to `backward`, in order."""
+        return [key for key in dict.fromkeys(self.forward_buffers) if key[0] != "scratch"]
+
+    def differentiable(self) -> tuple[set[int], set[int], set[int]]:
+        """Imports, states and starts that `backward` finds a derivative by."""
+        by_import = {weight_place(weight)[0] for _, weight, _ in self.weight_gradients}
+        by_import |= {table.attr[1] for _, table, _ in self.table_gradients}
+        by_import |= {leaf.attr[1] for leaf in self.gradients if leaf.attr[0] in ("x", "p")}
+        by_start = {leaf.attr[1] for leaf in self.gradients if leaf.attr[0] == "c"}
+        return by_import, {index for kind, index in self.backward_buffers if kind == "gs"}, by_start
 
     def _sums(self) -> list[tuple[int, Slot]]:
         return [
@@ -602,6 +628,11 @@ def _read_late(program: Program, given: dict[Node, Slot], slot: Slot) -> bool:
             return True
         begun = begun or bool(written)
     return False
+
+
+def _half(num_steps: int) -> int:
+    """Which half of a pair of states is the last one; any where torch only asks for the shapes and leaves sizes open."""
+    return num_steps & 1 if isinstance(num_steps, int) else 0
 
 
 def weight_place(weight: Node) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:

@@ -6,15 +6,17 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .autodiff import Unsupported
-from .graph import BOOLEAN, FLOAT, INTEGER, Graph, Node, contiguous
+from .graph import BOOLEAN, FLOAT, INTEGER, Graph, Node
 
 aten = torch.ops.aten
 Step = Callable[[list[Tensor], list[Tensor], list[Tensor]], tuple[list[Tensor], list[Tensor]]]
@@ -104,6 +106,21 @@ class _At:
 
 def _looked_up(value: Any, values: list[Any]) -> Any:
     return values[value.place] if isinstance(value, _At) else value
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A value whose batch is not simply its first dimension.
+
+    Args:
+        node: of one row, with as many dimensions as torch's value.
+        axis: the dimension that holds the batch.
+        inner: elements of one row in that dimension, after the batch: (B * inner).
+    """
+
+    node: Node
+    axis: int
+    inner: int
 
 
 @dataclass
@@ -247,11 +264,43 @@ def capture(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], stat
             [torch.empty(t.shape, dtype=t.dtype) for t in parameters],
             *([torch.empty((rows, *t.shape[1:]), dtype=t.dtype) for t in group] for group in (xs, states)),
         ]
+        known = _decompositions()
         try:
-            module = make_fx(flat)(*fake)
+            module = make_fx(flat, decomposition_table=known)(*fake)
         except (torch._subclasses.fake_tensor.DynamicOutputShapeException, RuntimeError, ValueError) as error:
             raise Unsupported(f"the step could not be traced ({str(error).splitlines()[0][:150]})") from error
+    _without_writes(module.graph)
     return Captured(module.graph, rows, (len(parameters), len(xs), len(states)), counted[-1])
+
+
+def _without_writes(source: fx.Graph) -> None:
+    """Operations in place become new values, where nothing else shares the memory that they write to."""
+    for n in source.nodes:
+        if not isinstance(n.target, torch._ops.OpOverload) or not n.target._schema.is_mutable:
+            continue
+        name = n.target._schema.name.split("::")[1]
+        plain = getattr(getattr(aten, name.removesuffix("_"), None), n.target._overloadname, None)
+        old = n.args[0] if n.args else None
+        shared = (
+            not isinstance(old, fx.Node)
+            or old.op != "call_function"
+            or old.target in _VIEWS
+            or any(user.target in _VIEWS for user in old.users if user < n)
+        )
+        if plain is None or not name.endswith("_") or shared or not isinstance(old, fx.Node):
+            raise Unsupported(f"the operation {name!r} in place has no native form here")
+        n.target = plain
+        old.replace_all_uses_with(n, delete_user_cb=partial(_is_before, n))
+
+
+def _is_before(n: fx.Node, user: fx.Node) -> bool:
+    return n < user
+
+
+@lru_cache(maxsize=1)
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """torch's own for what is made of other operations and has no handler here."""
+    return {op: f for op, f in core_aten_decompositions().items() if op not in _HANDLERS}
 
 
 class _Reader:
@@ -295,9 +344,7 @@ class _Reader:
         return Traced(self.graph, outputs, states, leaves, self.imports, self.source, self.rows, list(result))
 
     def _batched(self, node: Node) -> Node:
-        if node.batched:
-            return node
-        raise Unsupported("an output or a state does not depend on the batch")
+        return node if node.batched else self.graph.make("copy", (node,), node.shape, node.dtype, (), True)
 
     def _meta(self, n: fx.Node) -> tuple[tuple[int, ...], str]:
         """Shape of one row and kind of a value that has the batch in front."""
@@ -313,6 +360,13 @@ class _Reader:
 
     def value(self, n: Any) -> Any:
         """A node of ours for one of torch's; numbers become constants."""
+        found = self.any_value(n)
+        if isinstance(found, Turned):
+            raise Unsupported(f"an operation merges the rows of the batch or moves them behind another dimension ({n})")
+        return found
+
+    def any_value(self, n: Any) -> Any:
+        """As `value`, or `Turned`."""
         if isinstance(n, bool):
             return self.graph.const(n, (), BOOLEAN)
         if isinstance(n, int | float):
@@ -334,7 +388,9 @@ class _Reader:
                 below = self.value(base)
                 original = base.meta["val"]
                 if below.op == "leaf" and original.is_contiguous():
-                    return self.graph.view(below, value.shape, int(value.storage_offset()), value.stride())
+                    lead = value.ndim > 0 and value.shape[0] == self.rows and value.stride(0) == 0
+                    own, strides = value.shape[1:] if lead else value.shape, value.stride()[1 if lead else 0 :]
+                    return self.graph.view(below, own, int(value.storage_offset()), strides)
             elif self.color[n] == "X":
                 return self._convert(n)
         if n.target is operator.getitem and self.color[n] == "X":
@@ -361,6 +417,8 @@ class _Reader:
             name = getattr(n.target, "__name__", str(n.target))
             raise Unsupported(f"the operation {name.split('.')[0]!r} has no native form")
         result = handler(self, n, *n.args, **n.kwargs)
+        if isinstance(result, Turned):
+            return result
         value = n.meta.get("val")
         if isinstance(result, Node) and isinstance(value, Tensor):
             shape, dtype = self._meta(n)
@@ -381,8 +439,54 @@ class _Reader:
             node = self.graph.reshape(node, node.shape[1:])
         return node
 
+    def turned(self, node: Node, axis: int, inner: int) -> Any:
+        """A value with its batch somewhere; a plain one where the batch alone is the first dimension."""
+        if axis == 0 and inner == 1:
+            return self.graph.reshape(node, node.shape[1:])
+        return Turned(node, axis, inner)
+
+    def long(self, n: Any) -> tuple[Node, int, int]:
+        """A value with its batch as a dimension of one row, and where that is: (node, axis, inner)."""
+        found = self.any_value(n)
+        if isinstance(found, Turned):
+            return found.node, found.axis, found.inner
+        return self.graph.reshape(found, (1, *found.shape)), 0, 1
+
+    def iota(self, size: int) -> Node:
+        """0, 1, ..., size - 1."""
+        for node in self.source.nodes:
+            if node.target is aten.arange.default and node.args == (size,) and self.color.get(node) == "P":
+                return self.value(node)
+        with self.source.inserting_before(next(iter(self.source.nodes))):
+            node = self.source.call_function(aten.arange.default, (size,))
+        node.meta["val"] = torch.empty(size, dtype=torch.int64)
+        self.color[node] = "P"
+        return self.value(node)
+
+    def _along(self, n: fx.Node, op: str, args: Sequence[Any]) -> Turned | None:
+        """An elementwise operation on values whose batch is not in front, if it is one."""
+        found = [self.any_value(a) if isinstance(a, fx.Node) else a for a in args]
+        odd = [f for f in found if isinstance(f, Turned)]
+        if not odd:
+            return None
+        first, rank = odd[0], len(n.meta["val"].shape)
+        for f in found:
+            same = isinstance(f, Turned) and (f.axis, f.inner, len(f.node.shape)) == (first.axis, first.inner, rank)
+            behind = rank - first.axis  # a value without batch may be spread along it
+            free = isinstance(f, Node) and not f.batched and (len(f.shape) < behind or f.shape[-behind] == 1)
+            if not (same or free or isinstance(f, int | float)):
+                raise Unsupported(f"{n.target} mixes values with and without merged rows")
+        nodes = [f.node if isinstance(f, Turned) else f if isinstance(f, Node) else self.value(f) for f in found]
+        if len({node.dtype for node in (nodes[1:] if op == "where" else nodes)}) > 1:
+            raise Unsupported(f"{n.target} mixes types in merged rows")
+        return Turned(self.graph.elementwise(op, *nodes), first.axis, first.inner)
+
     def elementwise(self, n: fx.Node, op: str, *args: Any) -> Node:
         """With torch's promotion of types: arguments are cast to the widest kind, except where that is the operation."""
+        if not any(isinstance(a, Node | Turned) for a in args):
+            along = self._along(n, op, args)
+            if along is not None:
+                return along  # type: ignore[return-value]
         rank = len(n.meta["val"].shape)
         nodes = [a if isinstance(a, Node) else self.row(a, rank) for a in args]
         values = nodes[1:] if op == "where" else nodes
@@ -407,7 +511,7 @@ class _Reader:
         return self.graph.elementwise("cast", node, dtype=dtype)
 
 
-_FLOATING = {"div", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf"}
+_FLOATING = {"div", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "atan"}
 
 
 def kind(dtype: torch.dtype) -> str:
@@ -458,6 +562,7 @@ for _op, _targets in {
     "tanh": (aten.tanh.default,),
     "sigmoid": (aten.sigmoid.default,),
     "erf": (aten.erf.default,),
+    "atan": (aten.atan.default,),
     "floor": (aten.floor.default,),
     "ceil": (aten.ceil.default,),
     "round": (aten.round.default,),
@@ -621,8 +726,8 @@ def _to_copy(r: _Reader, n: fx.Node, a: Any, **_: Any) -> Node:
 
 
 @_on(aten.clone.default, aten.alias.default, aten.lift_fresh_copy.default, aten.contiguous.default)
-def _same(r: _Reader, n: fx.Node, a: Any, **_: Any) -> Node:
-    return r.value(a)
+def _same(r: _Reader, n: fx.Node, a: Any, **_: Any) -> Any:
+    return r.any_value(a)
 
 
 @_on(aten.zeros_like.default, aten.new_zeros.default, aten.ones_like.default, aten.new_ones.default)
@@ -637,252 +742,3 @@ def _filled(r: _Reader, n: fx.Node, *_: Any, **__: Any) -> Node:
 def _full(r: _Reader, n: fx.Node, *args: Any, **__: Any) -> Node:
     shape, dtype = r._meta(n)
     return r.graph.make("const", (), shape, dtype, r.graph.const(args[-1], shape, dtype).attr, True)
-
-
-# views: dimensions of torch count the batch, ours do not
-
-
-def _dim(n: fx.Node, dim: int) -> int:
-    rank = len(n.args[0].meta["val"].shape) if isinstance(n.args[0], fx.Node) else 0
-    dim = dim % rank
-    if dim == 0:
-        raise Unsupported(f"{n.target} acts along the batch")
-    return dim - 1
-
-
-def _sliced(r: _Reader, node: Node, dim: int, start: int, length: int, step: int = 1) -> Node:
-    strides = list(contiguous(node.shape))
-    shape = list(node.shape)
-    offset = start * strides[dim]
-    shape[dim], strides[dim] = length, strides[dim] * step
-    return r.graph.view(node, shape, offset, strides)
-
-
-@_on(aten.slice.Tensor)
-def _slice(
-    r: _Reader, n: fx.Node, a: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Node:
-    node = r.value(a)
-    if dim % (len(node.shape) + 1) == 0:
-        if n.meta["val"].shape[0] != r.rows:
-            raise Unsupported("a slice of the batch has no native form")
-        return node
-    d = _dim(n, dim)
-    size = node.shape[d]
-    first = slice(start, end).indices(size)[0]
-    return _sliced(r, node, d, first, n.meta["val"].shape[d + 1], step)
-
-
-@_on(aten.select.int)
-def _select(r: _Reader, n: fx.Node, a: Any, dim: int, index: int) -> Node:
-    node, d = r.value(a), _dim(n, dim)
-    one = _sliced(r, node, d, index % node.shape[d], 1)
-    return r.graph.reshape(one, [k for i, k in enumerate(one.shape) if i != d])
-
-
-@_on(aten.split.Tensor)
-def _split(r: _Reader, n: fx.Node, a: Any, size: int, dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
-    total = node.shape[d]
-    return [_sliced(r, node, d, i, min(size, total - i)) for i in range(0, total, size)]
-
-
-@_on(aten.split_with_sizes.default)
-def _split_sizes(r: _Reader, n: fx.Node, a: Any, sizes: Sequence[int], dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
-    return [_sliced(r, node, d, sum(sizes[:i]), size) for i, size in enumerate(sizes)]
-
-
-@_on(aten.unbind.int)
-def _unbind(r: _Reader, n: fx.Node, a: Any, dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
-    shape = [k for i, k in enumerate(node.shape) if i != d]
-    return [r.graph.reshape(_sliced(r, node, d, i, 1), shape) for i in range(node.shape[d])]
-
-
-@_on(operator.getitem)
-def _getitem(r: _Reader, n: fx.Node, a: Any, index: int) -> Node:
-    return r.value(a)[index]
-
-
-@_on(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.squeeze.dim, aten.unsqueeze.default,
-     aten.squeeze.dims)  # fmt: skip
-def _view(r: _Reader, n: fx.Node, a: Any, *_: Any) -> Node:
-    shape, _kind = r._meta(n)
-    return r.graph.reshape(r.value(a), shape)
-
-
-@_on(aten.expand.default)
-def _expand(r: _Reader, n: fx.Node, a: Any, *_: Any, **__: Any) -> Node:
-    shape, _kind = r._meta(n)
-    return r.graph.expand(r.row(a, len(shape) + 1), shape)
-
-
-@_on(aten.permute.default, aten.transpose.int, aten.t.default)
-def _permute(r: _Reader, n: fx.Node, a: Any, *args: Any) -> Node:
-    node = r.value(a)
-    rank = len(node.shape) + 1
-    if n.target is aten.permute.default:
-        order = [d % rank for d in args[0]]
-    else:
-        order = list(range(rank))
-        i, j = (args[0] % rank, args[1] % rank) if args else (0, 1)
-        order[i], order[j] = order[j], order[i]
-    if order[0] != 0:
-        raise Unsupported("a transposition of the batch has no native form")
-    strides = contiguous(node.shape)
-    return r.graph.view(node, [node.shape[d - 1] for d in order[1:]], 0, [strides[d - 1] for d in order[1:]])
-
-
-@_on(aten.cat.default)
-def _cat(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
-    shape, _kind = r._meta(n)
-    d = dim % (len(shape) + 1) - 1
-    if d < 0:
-        raise Unsupported("a concatenation along the batch has no native form")
-    strides = contiguous(shape)
-    parts, place = [], 0
-    for value in values:
-        node = r.value(value)
-        parts.append((node, place * strides[d], strides))
-        place += node.shape[d]
-    return r.graph.assemble(shape, parts)
-
-
-@_on(aten.stack.default)
-def _stack(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
-    shape, _kind = r._meta(n)
-    d = dim % (len(shape) + 1) - 1
-    if d < 0:
-        raise Unsupported("stacking in front of the batch has no native form")
-    strides = contiguous(shape)
-    rest = tuple(s for i, s in enumerate(strides) if i != d)
-    return r.graph.assemble(shape, [(r.value(v), i * strides[d], rest) for i, v in enumerate(values)])
-
-
-# sums and products
-
-
-def _reduced(r: _Reader, n: fx.Node, what: str, a: Any, dims: Sequence[int] | None) -> Node:
-    node = r.value(a)
-    rank = len(node.shape) + 1
-    dims = list(range(rank)) if not dims else [d % rank for d in dims]
-    if 0 in dims:
-        raise Unsupported("a sum over the batch has no native form")
-    if what == "sum" and node.dtype != FLOAT:
-        node = r.graph.elementwise("cast", node, dtype=kind(n.meta["val"].dtype))
-    out = r.graph.reduce(what, node, [d - 1 for d in dims])
-    return r.graph.reshape(out, r._meta(n)[0])
-
-
-@_on(aten.sum.dim_IntList, aten.amax.default, aten.amin.default)
-def _sum(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int] | None = None, *_: Any, **__: Any) -> Node:
-    what: dict[Any, str] = {aten.sum.dim_IntList: "sum", aten.amax.default: "max", aten.amin.default: "min"}
-    return _reduced(r, n, what[n.target], a, dims)
-
-
-@_on(aten.mean.dim)
-def _mean(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int] | None, *_: Any, **__: Any) -> Node:
-    total = _reduced(r, n, "sum", a, dims)
-    count = r.value(a).size // max(1, total.size)
-    return r.graph.elementwise("mul", total, r.graph.const(1 / count, (), FLOAT))
-
-
-def _last(r: _Reader, node: Node, dims: Sequence[int], what: str) -> Node:
-    """A reduction that keeps its dimensions, spread again."""
-    shape = [1 if d in dims else k for d, k in enumerate(node.shape)]
-    return r.graph.expand(r.graph.reshape(r.graph.reduce(what, node, dims), shape), node.shape)
-
-
-@_on(aten._softmax.default, aten._log_softmax.default)
-def _softmax(r: _Reader, n: fx.Node, a: Any, dim: int, *_: Any) -> Node:
-    node, d, e = r.value(a), _dim(n, dim), r.graph.elementwise
-    top = e("stop", _last(r, node, [d], "max"))
-    below = e("sub", node, top)
-    total = _last(r, e("exp", below), [d], "sum")
-    if n.target is aten._log_softmax.default:
-        return e("sub", below, e("log", total))
-    return e("div", e("exp", below), total)
-
-
-@_on(aten.logsumexp.default)
-def _logsumexp(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int], keepdim: bool = False) -> Node:
-    node, e = r.value(a), r.graph.elementwise
-    inner = [_dim(n, d) for d in dims]
-    top = e("stop", r.graph.reduce("max", node, inner))
-    top = e("where", e("lt", e("abs", top), r.graph.const(math.inf, (), FLOAT)), top, r.graph.const(0.0, (), FLOAT))
-    shape = [1 if d in inner else k for d, k in enumerate(node.shape)]
-    spread = r.graph.expand(r.graph.reshape(top, shape), node.shape)
-    total = r.graph.reduce("sum", e("exp", e("sub", node, spread)), inner)
-    return r.graph.reshape(e("add", e("log", total), top), r._meta(n)[0])
-
-
-@_on(aten.native_layer_norm.default)
-def _layer_norm(r: _Reader, n: fx.Node, a: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> list[Node]:
-    node, e = r.value(a), r.graph.elementwise
-    dims = list(range(len(node.shape) - len(shape), len(node.shape)))
-    share = r.graph.const(1 / math.prod(shape), (), FLOAT)
-    mean = e("mul", _last(r, node, dims, "sum"), share)
-    off = e("sub", node, mean)
-    variance = e("mul", _last(r, e("mul", off, off), dims, "sum"), share)
-    out = e("div", off, e("sqrt", e("add", variance, r.graph.const(eps, (), FLOAT))))
-    if weight is not None:
-        out = e("mul", out, r.value(weight))
-    if bias is not None:
-        out = e("add", out, r.value(bias))
-    return [out]
-
-
-def _times(r: _Reader, a: Node, weight: Node) -> Node:
-    if not a.batched or weight.batched:
-        raise Unsupported("a product whose right side depends on the batch has no native form here")
-    base = weight.args[0] if weight.op == "view" else weight
-    if base.op != "leaf":
-        raise Unsupported("a product with a matrix that is computed inside the step has no native form")
-    return r.graph.product(a, weight)
-
-
-@_on(aten.mm.default)
-def _mm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
-    return _times(r, r.value(a), r.value(b))
-
-
-@_on(aten.addmm.default)
-def _addmm(r: _Reader, n: fx.Node, c: Any, a: Any, b: Any, beta: float = 1, alpha: float = 1) -> Node:
-    if (alpha, beta) != (1, 1):
-        raise Unsupported("addmm with factors has no native form")
-    return r.elementwise(n, "add", c, _times(r, r.value(a), r.value(b)))
-
-
-@_on(aten.mv.default)
-def _mv(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
-    left, right = r.value(a), r.value(b)
-    if not left.batched or right.batched:
-        raise Unsupported("a matrix times a vector of the batch has no native form")
-    return r.graph.reduce("sum", r.graph.elementwise("mul", left, right), [0])
-
-
-@_on(aten.bmm.default)
-def _bmm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
-    left, right = r.row(a, 3), r.row(b, 3)
-    (m, k), (_, p) = left.shape, right.shape
-    left = r.graph.expand(r.graph.reshape(left, (m, 1, k)), (m, p, k))
-    strides = contiguous(right.shape)
-    turned = r.graph.view(right, (p, k), 0, (strides[1], strides[0]))
-    return r.graph.reduce("sum", r.graph.elementwise("mul", left, r.graph.expand(turned, (m, p, k))), [2])
-
-
-@_on(aten.baddbmm.default)
-def _baddbmm(r: _Reader, n: fx.Node, c: Any, a: Any, b: Any, beta: float = 1, alpha: float = 1) -> Node:
-    if (alpha, beta) != (1, 1):
-        raise Unsupported("baddbmm with factors has no native form")
-    return r.elementwise(n, "add", c, _bmm(r, n, a, b))
-
-
-@_on(aten.embedding.default, aten.index_select.default)
-def _gather(r: _Reader, n: fx.Node, table: Any, *args: Any, **_: Any) -> Node:
-    dim, rows = (0, args[0]) if n.target is aten.embedding.default else args[:2]
-    values, row = r.value(table), r.value(rows)
-    if dim != 0 or values.batched or values.op != "leaf" or len(values.shape) != 2 or row.shape != ():
-        raise Unsupported("looking up anything but a row of a parameter for each row of the batch has no native form")
-    return r.graph.gather(values, row)

@@ -1,0 +1,221 @@
+"""Many random cells, natively and step by step: the long run, which survives a crash of the machine code."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import tree
+from ..core.engine import Engine
+from ..core.tree import Tree
+from ..engines import Loop, Native
+from ..engines.native import refusals
+from .compare import difference
+from .generate import random_like, weighted
+from .random_cells import Recipe, Sample, draw_recipe, sample
+
+TOLERANCE = 1e-10
+AGREES, UNDECIDED, DIFFERS = "agrees", "undecided", "differs"
+PATIENCE_S = 120.0
+BATCH = 250  # cells of one process, so that built code does not fill the memory
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one random cell.
+
+    Args:
+        status: AGREES, DIFFERS, or UNDECIDED where `Loop` itself, moved by a rounding error, gives numbers that differ.
+        seen: what differed.
+    """
+
+    status: str
+    seen: str = ""
+
+
+def judge(recipe: Recipe, engine: Engine | None = None) -> Verdict:
+    """Compare values, final states and all gradients of a random cell with `Loop`, to `TOLERANCE` in float64.
+
+    Args:
+        recipe: of the cell.
+        engine: what is compared; None for `Native`, which may not hand the cell to another engine.
+    """
+    case = sample(recipe)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = _results(Loop(), case)
+        found = _results(engine or Native(), case)
+        seen = difference(found, wanted, TOLERANCE)
+        if seen is None and engine is None and recipe.num_steps and recipe.rows:
+            seen = next(iter(refusals(case.cell)), None)
+        if seen is None:
+            return Verdict(AGREES)
+        moved = [difference(_results(Loop(), case, shake=seed), wanted, TOLERANCE / 4) for seed in range(1, 6)]
+    return Verdict(UNDECIDED if any(m is not None for m in moved) else DIFFERS, seen)
+
+
+def _results(engine: Engine, case: Sample, shake: int = 0) -> Tree:
+    """Outputs, last state and gradients; ``shake`` moves everything by about one rounding error."""
+    generator = torch.Generator().manual_seed(shake)
+
+    def moved(leaf: Tensor) -> Tensor:
+        if not shake or not leaf.is_floating_point():
+            return leaf
+        return leaf * (1 + 4e-16 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype))
+
+    parameters = dict(case.cell.named_parameters())
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    with torch.no_grad():
+        for p in parameters.values():
+            p.copy_(moved(p))
+
+    def leaf(value: Tensor) -> Tensor:
+        value = moved(value).detach()
+        return value.requires_grad_() if value.is_floating_point() else value
+
+    try:
+        xs, state = tree.map(leaf, case.xs), tree.map(leaf, case.state)
+        ys, last = engine(case.cell, xs, state, case.controls)
+        weights = random_like((ys, last), torch.Generator().manual_seed(7))
+        total = weighted((ys, last), weights)
+        sources = [v for v in tree.leaves((xs, state)) if v.requires_grad] + list(parameters.values())
+        grads: tuple[Tensor | None, ...] = (None,) * len(sources)
+        if total.requires_grad:
+            grads = torch.autograd.grad(total, sources, allow_unused=True)
+        filled = tuple(torch.zeros_like(s) if g is None else g for s, g in zip(sources, grads))
+    finally:
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p.copy_(before[name])
+    return tree.map(lambda v: v.detach(), (ys, last)), filled
+
+
+@dataclass
+class RandomReport:
+    """The counts of a long run.
+
+    Args:
+        first: seed of the first cell.
+        count: cells that were judged.
+        statuses: how often each verdict was given.
+        problems: (seed, what was seen) for every cell that differs, crashed or did not end.
+        undecided: (seed, what was seen).
+        seconds: of the run.
+    """
+
+    first: int
+    count: int = 0
+    statuses: collections.Counter[str] = field(default_factory=collections.Counter)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    undecided: list[tuple[int, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.count} random cells (seeds {self.first} to {self.first + self.count - 1}): "
+            f"{self.statuses[AGREES]} agree with Loop to {TOLERANCE:g} in values, final states and all gradients, "
+            f"{self.statuses[UNDECIDED]} are undecided (one rounding error moves Loop itself further), "
+            f"{len(self.problems)} differ; {self.seconds:.0f} s."
+        )
+        return "\n".join([text, *(f"seed {seed}: {seen}" for seed, seen in self.problems)])
+
+    def record(self, command: str) -> dict[str, Any]:
+        """Plain values for a file."""
+        from ..experiments.run import machine, versions
+
+        return {
+            "format_version": 1,
+            "kind": "check",
+            "id": "random-cells",
+            "title": "Random cells as machine code against the Python loop.",
+            "command": command,
+            "seconds": round(self.seconds, 1),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": machine(),
+            "versions": versions(),
+            "lines": [
+                ["cells", self.count],
+                [f"agree to {TOLERANCE:g} in values, final states and all gradients", self.statuses[AGREES]],
+                ["undecided: one rounding error moves the loop itself further", self.statuses[UNDECIDED]],
+                ["differ", len(self.problems)],
+            ],
+            "undecided": [seed for seed, _ in self.undecided],
+            "problems": [[seed, seen] for seed, seen in self.problems],
+        }
+
+
+def run_random(count: int, first: int = 0, on_cell: Callable[[RandomReport], None] | None = None) -> RandomReport:
+    """Judge ``count`` random cells in other processes, one after the other; a crash there is one more problem.
+
+    Args:
+        count: how many.
+        first: seed of the first one.
+        on_cell: told after each cell.
+    """
+    report, began, following = RandomReport(first), time.monotonic(), first
+    while following < first + count:
+        last = min(following + BATCH, first + count)
+        for seed, verdict in _from_a_process(range(following, last)):
+            following = seed + 1
+            report.count += 1
+            report.statuses[verdict.status] += 1
+            if verdict.status == UNDECIDED:
+                report.undecided.append((seed, verdict.seen))
+            elif verdict.status != AGREES:
+                report.problems.append((seed, verdict.seen))
+            report.seconds = time.monotonic() - began
+            if on_cell is not None:
+                on_cell(report)
+    return report
+
+
+def _from_a_process(seeds: range) -> Iterator[tuple[int, Verdict]]:
+    """Verdicts of a new process; of the seed at which it crashed too, after which it ends."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as cache:
+        worker = context.Process(target=_work, args=(there, seeds, cache), daemon=True)
+        worker.start()
+        there.close()
+        seed = seeds.start
+        try:
+            while seed < seeds.stop:
+                try:
+                    text = here.recv() if here.poll(PATIENCE_S) else "did not end"
+                except EOFError:
+                    worker.join()
+                    text = f"crashed with exit code {worker.exitcode}"
+                if isinstance(text, str):
+                    yield seed, Verdict(DIFFERS, text)
+                    return
+                yield seed, text
+                seed += 1
+        finally:
+            worker.kill()
+            worker.join()
+            here.close()
+
+
+def _work(there: Connection, seeds: Iterable[int], cache: str) -> None:
+    os.environ["RECURRA_CACHE"] = cache
+    torch.set_num_threads(1)
+    for seed in seeds:
+        try:
+            verdict = judge(draw_recipe(seed))
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            verdict = Verdict(DIFFERS, f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"[:500])
+        there.send(verdict)
