@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from recurra.cli.main import app
 from recurra.datasets.labelled_text import read_texts
+from recurra.datasets.long_table import find_long
 from recurra.datasets.ts_files import read_series
 
 QUICK = ["--updates", "2", "--hidden-size", "4", "--precision", "float32"]
@@ -160,8 +162,52 @@ def test_series_to_predict_have_the_header_of_training(tmp_path: Path) -> None:
     assert (found.labels, len(found.series[0])) == (None, 12)
 
 
-def test_a_long_table_that_is_read_as_a_wide_one_is_told_so(tmp_path: Path) -> None:
-    said = " ".join(read_series(long(tmp_path), target="state").notes)
+def test_a_long_table_is_known_without_being_told(tmp_path: Path) -> None:
+    """Trained, evaluated and predicted as with --series and --time; a file with one series only is read as in training."""
+    told = read_series(long(tmp_path), target="state", series="id", time="t")
+    found = read_series(long(tmp_path), target="state")
+    assert found.labels == told.labels
+    assert [x.tolist() for x in found.series] == [x.tolist() for x in told.series]
+    assert found.notes[0].startswith(
+        "Each row is one step of a series: column 'id' tells 20 of them apart, in the order of"
+    )
+    said = run("train", long(tmp_path), "--target", "state", "--out", tmp_path / "model", *QUICK)
+    assert "column 'id' tells 20 of them apart" in " ".join(said.split())
+    one = write(tmp_path / "one.csv", [["id", "t", "x", "y"], *[[7, t, t, 1] for t in range(8)]])
+    answers = json.loads(run("predict", tmp_path / "model", one, "--json"))
+    assert len(answers["predictions"] if isinstance(answers, dict) else answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "roles"),
+    [
+        (["machine", "hour", "heat", "label"], lambda m, t: [f"m{m}", t, m * t, m % 2], ("machine", "hour")),
+        (["unit", "hour", "heat", "label"], lambda m, t: [m, t, m * t, m % 2], ("unit", "hour")),
+        (["heat", "when", "unit", "label"], lambda m, t: [t, f"2024-01-{t + 1:02}", m, m % 2], ("unit", "when")),
+        (["station", "heat", "label"], lambda m, t: [m, m * t, m % 2], ("station", None)),
+        (["who", "heat", "label"], lambda m, t: [f"m{m}", m * t, m % 2], ("who", None)),
+        (["a", "b", "c", "label"], lambda m, t: [m, t, m * t, m % 2], None),  # no column is a time
+        (["unit", "hour", "heat", "label"], lambda m, t: [m, t, m * t, t % 2], None),  # a label for each row
+        (
+            ["unit", "hour", "heat", "label"],
+            lambda m, t: [m, 5 * m + t, m * t, m % 2],
+            None,
+        ),  # one time after the other
+    ],
+)
+def test_what_a_long_table_is(head: list[str], row: Any, roles: Any, tmp_path: Path) -> None:
+    rows = [row(m, t) for m in range(6) for t in range(5)]
+    found = find_long(head, [[str(cell) for cell in one] for one in rows], head.index("label"))
+    assert found == roles
+    mixed = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    shuffled = find_long(head, [[str(cell) for cell in one] for one in mixed], head.index("label"))
+    assert shuffled == (roles if roles is not None and roles[1] is not None else None)
+
+
+def test_wide_tables_stay_wide(tmp_path: Path) -> None:
+    assert read_series(wide(tmp_path)).roles is None
+    short = write(tmp_path / "a.csv", [["id", "x", "label"], [1, 2, "a"], [2, 3, "b"], [3, 1, "a"]])
+    said = " ".join(read_series(short).notes)
     assert "Each row is one series, and the column 'id' is one of its steps; for a table with one step a row" in said
 
 

@@ -323,6 +323,34 @@ def test_columns_that_are_not_used_are_said() -> None:
     assert what in found.notes
 
 
+def test_numbers_of_any_name_tell_series_apart() -> None:
+    """Where the times start again with each of them; numbers that are measured do not."""
+    day, y = days(*[f"2024-01-{i:02d}" for i in range(1, 11)]), np.arange(40.0)
+    found = series_of(table(day=np.tile(day, 4), outlet=np.repeat([3.0, 1, 8, 2], 10), y=y))
+    assert (found.names, found.targets) == (("3", "1", "8", "2"), ("y",))
+    assert "Series are told apart by column 'outlet': 4 of them, since the times start again" in found.notes[0]
+    by_day = series_of(table(day=np.repeat(day, 4), outlet=np.tile([3.0, 1, 8, 2], 10), y=y))
+    assert by_day.names == ("3", "1", "8", "2")
+    counted = series_of(table(t=np.tile(np.arange(10.0), 4), outlet=np.repeat([3.0, 1, 8, 2], 10), y=y))
+    assert (counted.names, counted.targets) == (("3", "1", "8", "2"), ("y",))
+    with pytest.raises(ValueError, match=r"Name the column that tells the series apart \(series=\.\.\., --series\)"):
+        series_of(table(day=np.tile(day, 4), pieces=np.random.default_rng(0).integers(0, 5, 40).astype(float), y=y))
+
+
+def test_names_in_blocks_tell_series_apart() -> None:
+    region = np.repeat(np.array(["north", "south"], object), 20)
+    found = series_of(table(region=region, y=np.arange(40.0)))
+    assert found.names == ("north", "south")
+    assert "Series are told apart by column 'region': 2 of them." in found.notes
+    uneven = np.repeat(np.array(["north", "south"], object), [15, 25])
+    one = series_of(table(region=uneven, y=np.arange(40.0)))
+    assert len(one) == 1
+    assert "name the column (series='region', --series region)" in " ".join(one.notes)
+    weather = series_of(table(sky=np.tile(np.array(["sun", "rain"], object), 20), y=np.arange(40.0)))
+    assert len(weather) == 1
+    assert "--series" not in " ".join(weather.notes)
+
+
 def test_large_numbers_name_different_series() -> None:
     day = np.tile(days("2024-01-01", "2024-01-02", "2024-01-03"), 2)
     for ids in ([1234567.0, 1234568.0], [0.12345678, 0.12345679]):

@@ -9,26 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..core.checks import check_choice, sentence
+from .long_table import ORDER_NAMES, SERIES_NAMES, in_blocks, tells_apart
 from .table import Table
 from .timestamps import TIME_NAMES, Step, find_step, places, whole_seconds
 
 WHERE = "series_of"
-SERIES_NAMES = (
-    "series_id",
-    "series",
-    "unique_id",
-    "item_id",
-    "item",
-    "id",
-    "store",
-    "sensor",
-    "station",
-    "key",
-    "name",
-    "group",
-)
-ORDER_NAMES = ("t", "time", "timestamp", "datetime", "date", "ds", "step", "time_step", "timestep", "tick", "period")
-"""Columns of these names that hold plain numbers order the rows."""
 _MAX_STRETCH = 20
 _MOST_NAMES = 8
 
@@ -106,7 +91,8 @@ def series_of(
         target: the column or columns to forecast; None: every column of numbers that has no other role.
         time: the column of timestamps; None finds it (columns year, month, day, hour are put together). Plain numbers, and
             timestamps with parts of a second, only order the rows; that is said.
-        series: the column that says which series a row belongs to; None finds it where timestamps repeat.
+        series: the column that says which series a row belongs to; None finds it where timestamps repeat, or where rows
+            without timestamps come in blocks of one name.
         known: columns that are known ahead (prices, holidays). Rows at the end without targets are the known future.
         past: columns that are known for the past only.
         layout: "wide": one row per time, a column per variable; "long": one row per time and series; "rows": one row per
@@ -325,13 +311,22 @@ def _series_of_rows(
     candidates.sort(key=lambda n: _rank(n, SERIES_NAMES))
     if stamps is None:
         found = [
-            n for n in candidates if 1 < len(set(table.columns[n])) <= len(table) / 3 and _rank(n, SERIES_NAMES) < 12
+            n
+            for n in candidates
+            if 1 < len(set(table.columns[n])) <= len(table) / 3
+            and (_rank(n, SERIES_NAMES) < len(SERIES_NAMES) or _in_even_blocks(table.columns[n]))
         ]
         if layout == "long" and not found:
             raise ValueError(sentence(WHERE, "series", "the name of the column that tells the series apart", "nothing"))
         if not found:
+            blocks = [n for n in candidates if 1 < len(set(table.columns[n])) <= len(table) / 3]
+            for name in (n for n in blocks if in_blocks(table.columns[n].tolist())):
+                notes.append(
+                    f"The rows come in blocks of one {name!r}, and are read as one series: if they are several, name the "
+                    f"column (series={name!r}, --series {name})."
+                )
             return None
-        notes.append(f"Series are told apart by column {found[0]!r}.")
+        notes.append(f"Series are told apart by column {found[0]!r}: {len(set(table.columns[found[0]])):,} of them.")
         return found[0]
     if not doubled:
         return None
@@ -341,7 +336,21 @@ def _series_of_rows(
         if len(pairs) >= 0.9 * len(table) and len(set(table.columns[name])) < len(table):
             notes.append(f"Series are told apart by column {name!r}: {len(set(table.columns[name])):,} of them.")
             return name
+    for name in (n for n in free if n not in candidates and table.columns[n].dtype.kind == "f"):
+        values = table.columns[name]
+        if np.all(values == np.rint(values)) and tells_apart(values.tolist(), codes):
+            notes.append(
+                f"Series are told apart by column {name!r}: {len(set(values.tolist())):,} of them, since the times start "
+                "again with each of its numbers."
+            )
+            return name
     return None
+
+
+def _in_even_blocks(column: np.ndarray) -> bool:
+    """Blocks of rows of one length, each with a name of its own?"""
+    counts = np.unique(column.astype(str), return_counts=True)[1]
+    return column.dtype.kind == "O" and bool(counts.min() == counts.max()) and in_blocks(column.tolist())
 
 
 def _is_counter(table: Table, name: str) -> bool:
@@ -483,7 +492,7 @@ def _on_grid(
         clean.append(_Rows(rows.name, data, times))
     if averaged > 0.1 * total:
         hint = (
-            "Name the column that tells the series apart (series=...)."
+            "Name the column that tells the series apart (series=..., --series)."
             if series is None
             else "Is another column needed?"
         )

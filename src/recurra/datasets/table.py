@@ -24,6 +24,7 @@ WHERE = "read_table"
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", "#n/a", "missing"})
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 MAX_COLUMNS = 100_000
+LONGEST_CELL = 131_072  # letters
 MAX_BYTES = 4 * 2**30
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?")
@@ -105,6 +106,7 @@ def read_table(
             sentence(WHERE, str(path), "a table", "an empty file" if not text.strip() else "only comments")
         )
     lines = lines[start:]
+    csv.field_size_limit(LONGEST_CELL)  # of the whole process: other readers set their own
     chosen = delimiter or find_delimiter(lines[:200])
     rows = list(_rows(lines, chosen, path, start))
     if not rows:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.checks import sentence
 from .decode import read_text
+from .long_table import LongRoles, find_long
 from .timestamps import read_times
 
 MISSING = frozenset({"", "?", "na", "nan", "n/a", "null", "none", "-nan", "#n/a"})
@@ -44,6 +45,7 @@ class LabelledSeries:
         name: of the set.
         channels: D names of the channels, where the file gives them.
         notes: what was repaired or left out, one sentence each.
+        roles: of the columns of a table that was found to be long; None for anything else.
     """
 
     series: list[Array]
@@ -51,6 +53,7 @@ class LabelledSeries:
     name: str = ""
     channels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    roles: LongRoles | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -69,7 +72,7 @@ def read_series(
 
     A name that ends in ``.ts``, or a line ``@data``, is the archives' format (`read_ts`). A first line of numbers (the label
     may be a word) is a file of the UCR archive (`read_ucr`). Anything else is a table with a header: long if ``series`` names
-    the column that tells series apart (`read_long`), else wide (`read_wide`).
+    the column that tells series apart or `find_long` finds one (`read_long`), else wide (`read_wide`).
 
     Args:
         path: of the file.
@@ -100,8 +103,26 @@ def read_series(
     elif target is None and _starts_with_numbers(text):
         found = parse_ucr(text, where)
     else:
-        found = parse_wide(text, where, target=target, needs_labels=needs_labels)
+        found = _parse_table(text, where, target, time, needs_labels)
     return replace(found, name=found.name or path.stem, notes=(*notes, *found.notes))
+
+
+def _parse_table(text: str, where: str, target: str | None, time: str | None, needs_labels: bool) -> LabelledSeries:
+    """A table of which nobody has said whether it is long."""
+    header, rows = _table(text, where)
+    label = _label_column(where, header, target, needs_labels)
+    roles = find_long(header, [row for _, row in rows], label) if len(header) <= 1000 else None
+    if roles is None:
+        return parse_wide(text, where, target=target, needs_labels=needs_labels)
+    roles = LongRoles(roles.series, time or roles.time)
+    name = None if label is None else header[label]
+    found = parse_long(text, where, series=roles.series, target=name, time=roles.time)
+    order = "in the order of the file" if roles.time is None else f"in the order of {roles.time!r}"
+    note = (
+        f"Each row is one step of a series: column {roles.series!r} tells {len(found):,} of them apart, {order} "
+        "(series=..., time=..., or --series, --time, say otherwise)."
+    )
+    return replace(found, notes=(note, *found.notes), roles=roles)
 
 
 def read_ts(path: str | os.PathLike[str]) -> LabelledSeries:

@@ -7,6 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class SequenceJob(Job):
                 self.file, target=roles.target, series=roles.series, time=roles.time, needs_labels=needed
             )
             self.sequences, labels, notes = found.series, found.labels, found.notes
+            if found.roles is not None:  # a file to predict may not show it
+                self.roles = replace(roles, series=found.roles.series, time=found.roles.time)
         self.has_labels = labels is not None
         if not self.has_labels and needed:
             raise ValueError(sentence("recurra", str(self.file), "sequences with labels", "none with a label"))
