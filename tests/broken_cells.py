@@ -479,9 +479,7 @@ class ForcedGradient(SoundFeedback):
     breaks = "feedback"
 
     def force(self, state: FeedbackState, forced: Tensor, mask: Tensor | None) -> FeedbackState:
-        return state._replace(
-            feedback=forced if mask is None else torch.where(mask[:, None], forced, state.feedback)
-        )
+        return state._replace(feedback=forced if mask is None else torch.where(mask[:, None], forced, state.feedback))
 
 
 class Unforced(SoundFeedback):

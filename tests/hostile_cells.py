@@ -100,14 +100,19 @@ class TuringState(NamedTuple):
 class TuringCell(Cell[Tensor, Tensor, TuringState]):
     """A small neural Turing machine: content addressing mixed with the last address, erase and add.
 
-        w' = g softmax(b cos(k, memory)) + (1 - g) w
+    w' = g softmax(b cos(k, memory)) + (1 - g) w
     """
 
     source = "Graves, Wayne & Danihelka 2014, arXiv:1410.5401"
 
     def __init__(self, input_size: int, hidden_size: int, num_slots: int, word_size: int) -> None:
         super().__init__()
-        self.input_size, self.output_size, self.num_slots, self.word_size = input_size, hidden_size, num_slots, word_size
+        self.input_size, self.output_size, self.num_slots, self.word_size = (
+            input_size,
+            hidden_size,
+            num_slots,
+            word_size,
+        )
         self.controller = LSTMCell(input_size + word_size, hidden_size)
         self.interface = nn.Linear(hidden_size, 2 * (word_size + 2) + 2 * word_size)
 
@@ -164,8 +169,8 @@ class SpikingState(NamedTuple):
 class SpikingCell(Cell[Tensor, Tensor, SpikingState]):
     """Leaky integrate-and-fire units with a time of rest; backwards, a spike is a smooth step.
 
-        v' = a v (1 - s) + W x + U s        (0 at rest)
-        s' = [v' > 1]                       ds'/dv' = 1 / (1 + 5 |v' - 1|)^2
+    v' = a v (1 - s) + W x + U s        (0 at rest)
+    s' = [v' > 1]                       ds'/dv' = 1 / (1 + 5 |v' - 1|)^2
     """
 
     source = "Zenke & Ganguli 2018, doi:10.1162/neco_a_01086; Neftci, Mostafa & Zenke 2019, arXiv:1901.09948"
@@ -219,7 +224,7 @@ class ODEState(NamedTuple):
 class ODECell(ContinuousCell[Tensor, ODEState]):
     """A continuous-time network under inputs at any times.
 
-        dh/dt = (-h + tanh(W x + U h + b)) / tau
+    dh/dt = (-h + tanh(W x + U h + b)) / tau
     """
 
     source = "Beer 1995, doi:10.1177/105971239500300405; Rubanova, Chen & Duvenaud 2019, arXiv:1907.03907"

@@ -42,7 +42,14 @@ def test_members_learn_as_if_alone(rule):
     adam = partial(torch.optim.Adam, lr=0.01)
     fit(together, [chunk], MemberSum(MeanSquaredError()), adam, rule=rule, num_epochs=3)
     for i, member in enumerate(members):
-        fit(member, [Chunk(chunk.xs[:, :, i], chunk.targets[:, :, i])], MeanSquaredError(), adam, rule=rule, num_epochs=3)
+        fit(
+            member,
+            [Chunk(chunk.xs[:, :, i], chunk.targets[:, :, i])],
+            MeanSquaredError(),
+            adam,
+            rule=rule,
+            num_epochs=3,
+        )
         for name, value in together.member(i).named_parameters():
             torch.testing.assert_close(value, member.get_parameter(name))
 
@@ -67,7 +74,9 @@ def test_members_have_noise_of_their_own():
 def test_messages():
     with pytest.raises(ValueError, match=r"Ensemble: cells must be at least one, got none\."):
         Ensemble()
-    with pytest.raises(ValueError, match=r"Ensemble: member 1 must be of the kind and size of member 0, got ElmanCell\."):
+    with pytest.raises(
+        ValueError, match=r"Ensemble: member 1 must be of the kind and size of member 0, got ElmanCell\."
+    ):
         Ensemble(ElmanCell(2, 3), ElmanCell(2, 4))
     with pytest.raises(TypeError, match=r"Ensemble: cell must be a recurra Cell, got Linear\."):
         Ensemble(torch.nn.Linear(2, 2))

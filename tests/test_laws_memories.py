@@ -79,7 +79,9 @@ class CrowdedHopfield(TinyHopfield):
 
     def read(self, state: Tensor, cue: Tensor) -> Recall:
         recall = super().read(state, cue)
-        return recall._replace(value=recall.value + 1e-3 * (recall.value.mean(0) - recall.value.mean(0).detach().sign()))
+        return recall._replace(
+            value=recall.value + 1e-3 * (recall.value.mean(0) - recall.value.mean(0).detach().sign())
+        )
 
 
 class ForgetfulHopfield(TinyHopfield):

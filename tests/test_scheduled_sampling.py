@@ -43,7 +43,10 @@ def test_a_jordan_network_sees_the_truth_where_the_mask_says_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "cosine"}, r"^ScheduledSampling: kind must be one of 'linear', 'exponential', 'inverse_sigmoid', got"),
+        (
+            {"kind": "cosine"},
+            r"^ScheduledSampling: kind must be one of 'linear', 'exponential', 'inverse_sigmoid', got",
+        ),
         ({"kind": "exponential", "k": 2.0}, r"^ScheduledSampling: k must be between 0 and 1, got 2\.0\.$"),
         ({"floor": 1.5}, r"^ScheduledSampling: floor must be in \[0, 1\], got 1\.5\.$"),
     ],
