@@ -138,7 +138,8 @@ def forecast_in_c(
         model.read(series) if not isinstance(series, tuple) else model.read(series[0], known=series[1], past=series[2])
     )
     prepared, end = Prepared(setup, found), int(found.lengths[which]) - setup.horizon
-    wanted = model._outputs(prepared, np.array([which]), np.array([end]))[0]
+    point, quantiles = model._split(model._outputs(prepared, np.array([which]), np.array([end]))[0])
+    wanted = np.concatenate([point[..., None], quantiles], -1)
 
     def rows_of(values: Array, begin: int, stop: int) -> Array:
         out = np.full((stop - begin, values.shape[1]), np.nan)

@@ -18,9 +18,10 @@ from ..core.tree import Tree
 from ..estimators.forecasting.network import Member, Row
 from ..estimators.forecasting.windows import Prepared
 from .network import Network, quieted
-from .source import WHERE, Step, in_comment, quoted, table
+from .source import WHERE, Step, bytes_of, in_comment, quoted, table
 
 MOST = 200  # windows of a measurement
+SHOWN = 500  # most numbers of a window that the README shows
 
 
 class ReadState(NamedTuple):
@@ -155,7 +156,9 @@ class ForecasterNetwork(Network):
         if isinstance(model.network_, Cell):
             hint = "Fit with rule='BPTT'."
             raise ValueError(sentence(WHERE, "the model", "a forecaster trained by BPTT", model.rule, hint))
+        self.outputs = 1 + len(model.quantiles)
         self.parts: list[dict[str, Step]] = []
+        self.nets = "one net" if len(model.network_.members) == 1 else f"{len(model.network_.members)} nets"
         nets = copy.deepcopy(model.network_).cpu().float().eval().requires_grad_(False)
         self.num_weights = sum(p.numel() for p in nets.parameters())
         for n, member in enumerate(nets.members):
@@ -182,13 +185,13 @@ class ForecasterNetwork(Network):
             ("WINDOW", shape.window, "steps that are read"),
             ("HORIZON", shape.horizon, "steps that are forecast"),
             ("CHANNELS", channels, "variables of a call"),
-            ("OUTPUTS", shape.outputs, "numbers for each step and variable"),
+            ("OUTPUTS", self.outputs, "numbers for each step and variable"),
         ]
         self.words = {
             "window": f"{shape.window} x {channels}, the oldest step first, in the units of the training; NAN where a value "
             "is missing",
-            "y": f"{shape.horizon} x {channels} x {shape.outputs}: of each step the forecast"
-            + (f", then the quantiles {', '.join(f'{q:g}' for q in setup.levels)}" if setup.levels else ""),
+            "y": f"{shape.horizon} x {channels} x {self.outputs}: of each step the forecast"
+            + (f", then the quantiles {', '.join(f'{q:g}' for q in self.model.quantiles)}" if self.outputs > 1 else ""),
         }
         arguments = [f"{name}_state *s"]
         if shape.kinds > 1:
@@ -199,6 +202,7 @@ class ForecasterNetwork(Network):
             arguments.append("int32_t series")
             self.words["series"] = f"its number in {name}_series; any other: a new series, scaled as the average one"
             names = [quoted(n) for n in setup.series_scales]
+            source.data_bytes += bytes_of(setup.series_scales)
             self.weights.append(table(f"const char *const {name}_series[{len(names)}]", names, 4))
             source.macros.append(("NUM_SERIES", len(names), ""))
             self.tables.append(
@@ -251,6 +255,8 @@ class ForecasterNetwork(Network):
             rows = [*setup.series_scales.values(), *(rows if self.several else [])] or rows
         self.num_rows = len(rows)
         flat = [value for row in rows for part in row for value in part]
+        numbers = len(flat) + 2 * len(setup.covariate_means) + len(getattr(self.model, "offsets_", []))
+        self.source.data_bytes += 8 * numbers + len(setup.transform)
         self.weights.append(
             "/* Of each series: the means of its variables, then their standard deviations. */\n"
             + table(f"static const double {name}_scales[{len(flat)}]", [f"{v:.17g}" for v in flat], 4)
@@ -527,20 +533,16 @@ static void normalise({self.name}_state *s)
             lines.append(f"            found[q] += q > 0 ? {self.name}_offsets[q - 1] : 0.0;")
         lines.append("        }")
         if len(setup.levels) > 1:
-            lines += [
-                f"        for (size_t n = 2; n < {shape.outputs}; ++n) {{",
-                "            const double value = found[n];",
-                "            size_t i = n;",
-                "            for (; i > 1 && found[i - 1] > value; --i) {",
-                "                found[i] = found[i - 1];",
-                "            }",
-                "            found[i] = value;",
-                "        }",
-            ]
+            lines += _sorted_lines("found", shape.outputs)
+        places = [0, *(1 + setup.levels.index(q) if q in setup.levels else 0 for q in self.model.quantiles)]
+        lines.append(f"        double asked[{len(places)}];")
+        lines += [f"        asked[{k}] = found[{i}];" for k, i in enumerate(places)]
+        if len(places) > 2:
+            lines += _sorted_lines("asked", len(places))
         lines += [
-            f"        for (size_t q = 0; q < {shape.outputs}; ++q) {{",
-            f"            const double value = (found[q]{base}) * s->w_scale[c] + s->w_level[c];",
-            f"            y[h * {wide} + c * {shape.outputs} + q] = (float)unscaled(value, first + c, scales);",
+            f"        for (size_t q = 0; q < {len(places)}; ++q) {{",
+            f"            const double value = (asked[q]{base}) * s->w_scale[c] + s->w_level[c];",
+            f"            y[(h * {shape.channels} + c) * {len(places)} + q] = (float)unscaled(value, first + c, scales);",
             "        }",
             "    }",
             "}",
@@ -555,7 +557,7 @@ static void normalise({self.name}_state *s)
         every = f", one every {setup.time_step}" if setup.time_step is not None else ""
         what = ", ".join(setup.targets[:8]) + (" ..." if len(setup.targets) > 8 else "")
         return [
-            f"Forecaster of {what}: {shape.horizon} steps from the last {shape.window}{every}; {len(self.parts)} nets of "
+            f"Forecaster of {what}: {shape.horizon} steps from the last {shape.window}{every}; {self.nets} of "
             f"{self.model.cell}, {self.num_weights:,} weights"
         ]
 
@@ -565,7 +567,7 @@ static void normalise({self.name}_state *s)
         notes = [
             f"`{name}_forecast` takes the last {self.shape.window} steps as they were measured and writes the next "
             f"{self.shape.horizon} in the same units. Inside: the scaling of the data and of each window, missing values, the "
-            f"seasonal base, {len(self.parts)} nets and their median"
+            f"seasonal base, {self.nets} and their median"
             + (", the quantiles and their calibration." if setup.levels else "."),
             "Not inside: reading timestamps, filling gaps between them, and forecasts further ahead than that.",
             *(f"`{k}`: {v}." for k, v in self.words.items()),
@@ -582,13 +584,21 @@ static void normalise({self.name}_state *s)
         """One function."""
         name = self.name
         return (
-            f"A `{name}_state` is working memory: one for each thread that calls `{name}_forecast`. Nothing is allocated and "
+            f"The `{name}_state` is working memory: one for each thread that calls `{name}_forecast`. Nothing is allocated and "
             "nothing global is written."
         )
 
     def usage(self) -> str:
-        """A window from the standard input."""
-        return f"./{self.name} < window.txt"
+        """A window from the standard input: the end of the training series, where the model keeps it."""
+        setup, shape, text = self.setup, self.shape, f"./{self.name} < window.txt"
+        if setup.past or setup.num_ahead or not any(self.model._context["values"]):
+            return text
+        series, _ = self.model._read_again(None, None, None)
+        values = series.values[0] if setup.joint else series.values[0][:, :1]
+        if len(values) < shape.window or values[-shape.window :].size > SHOWN:
+            return text
+        numbers = " ".join(f"{v:.9g}" for v in values[-shape.window :].reshape(-1))
+        return f"echo {numbers} | ./{self.name}"
 
     def example(self) -> list[str]:
         """Reads a window and writes the forecast."""
@@ -600,7 +610,7 @@ static void normalise({self.name}_state *s)
         if setup.num_ahead:
             arrays["ahead"] = (shape.window + rest) * setup.num_ahead
         lines = [f"static {name}_state state;", *(f"static float {k}[{n}];" for k, n in arrays.items())]
-        lines += [f"static float y[{shape.horizon * shape.channels * shape.outputs}];", ""]
+        lines += [f"static float y[{shape.horizon * shape.channels * self.outputs}];", ""]
         for k, n in arrays.items():
             lines += [
                 f"for (size_t i = 0; i < {n}; ++i) {{",
@@ -611,7 +621,7 @@ static void normalise({self.name}_state *s)
                 "}",
             ]
         given = ["&state", *(["0"] if shape.kinds > 1 else []), *(["0"] if self.several else []), *arrays, "y"]
-        wide = shape.channels * shape.outputs
+        wide = shape.channels * self.outputs
         return [
             *lines,
             f"{name}_forecast({', '.join(given)});",
@@ -656,6 +666,20 @@ static void normalise({self.name}_state *s)
         other = copy.copy(self.model)
         other.device, other.network_ = "cpu", _Stepped(self, rounded)
         return other._outputs(prepared, which, ends)
+
+
+def _sorted_lines(name: str, num: int) -> list[str]:
+    """All but the first of an array in order."""
+    return [
+        f"        for (size_t n = 2; n < {num}; ++n) {{",
+        f"            const double value = {name}[n];",
+        "            size_t i = n;",
+        f"            for (; i > 1 && {name}[i - 1] > value; --i) {{",
+        f"                {name}[i] = {name}[i - 1];",
+        "            }",
+        f"            {name}[i] = value;",
+        "        }",
+    ]
 
 
 class _Stepped(nn.Module):

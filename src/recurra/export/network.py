@@ -70,7 +70,7 @@ class Network:
         """How the functions are used."""
         name = self.name
         return (
-            f"Keep a `{name}_state` for each stream, call `{name}_reset` once, then `{name}_step` for each step; `{name}.h` "
+            f"Keep one `{name}_state` for each stream, call `{name}_reset` once, then `{name}_step` for each step; `{name}.h` "
             "says what goes in and out. Nothing is allocated and nothing global is written, so streams may run in different "
             "threads."
         )

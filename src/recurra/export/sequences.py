@@ -16,7 +16,7 @@ from ..estimators import SequenceClassifier
 from ..estimators.sequence_network import LastOutput, Pooling, SequenceReader
 from ..estimators.sequence_series import LARGEST, SeriesEncoder
 from .network import STEPS, STREAMS, Network, distances, quieted, run_both
-from .source import WHERE, quoted, table
+from .source import WHERE, bytes_of, quoted, table
 
 MOST = 200  # sequences of a measurement
 LOW = -3.0e38
@@ -196,12 +196,14 @@ class SequenceNetwork(Network):
         nets = [model.network_] if isinstance(model.network_, Cell) else list(model.network_.members)
         each = model.encoders_.each
         encoders = list(each) if len(each) == len(nets) else [each[0]] * len(nets)
+        self.nets = "one net" if len(nets) == 1 else f"{len(nets)} nets and their common answer"
         readers = [Reader(encoder, net) for encoder, net in zip(encoders, nets)]
         self.classes = None
         if isinstance(model, SequenceClassifier):
             self.cell: Cell = quieted(Answer(readers, model.temperature_))
             self.classes = [str(c) for c in model.classes_.tolist()]
             texts = [quoted(c) for c in self.classes]
+            self.source.data_bytes += bytes_of(self.classes)
             self.source.taken.add(f"{name}_classes")
             self.weights.append(table(f"const char *const {name}_classes[{len(texts)}]", texts, 4))
             self.tables.append(
@@ -230,7 +232,7 @@ class SequenceNetwork(Network):
         """What is inside."""
         model, name = self.model, self.name
         inside = [
-            f"Inside: the scaling of the inputs, {len(self.cell.readers)} nets, and their common answer"  # type: ignore[arg-type]
+            f"Inside: the scaling of the inputs, {self.nets}"
             + (f" (with temperature {model.temperature_:.4g})." if self.classes else " in the targets' units."),
             f"`{name}_step` takes one step of a series as it was measured, and answers for all steps since `{name}_reset`; "
             "begin each series with it.",

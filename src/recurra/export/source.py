@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -530,6 +530,11 @@ def table(head: str, texts: Sequence[str], wide: int) -> str:
     """A constant array of texts that are written already."""
     lines = [", ".join(texts[i : i + wide]) for i in range(0, len(texts), wide)]
     return f"{head} = {{\n" + ",\n".join("    " + line for line in lines) + "\n};"
+
+
+def bytes_of(texts: Iterable[str]) -> int:
+    """Memory of an array of texts, with four bytes for each pointer."""
+    return sum(5 + len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def in_comment(text: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.checks import sentence
 from ..estimators.tokens import Bytes, Characters, Words
 from .network import Network, quieted, run_both
-from .source import WHERE, quoted, table
+from .source import WHERE, bytes_of, quoted, table
 
 TOKENS, ROWS = 16_384, 32  # most tokens of a measurement, in so many streams
 WARM = 16  # tokens that each stream reads before it is measured
@@ -29,6 +29,7 @@ class TextNetwork(Network):
         self.source.add("step", self.cell, words=words)
         name = self.name
         if isinstance(tokens, Characters):
+            self.source.data_bytes += 4 * tokens.num_tokens
             codes = torch.tensor([0, *(ord(c) for c in tokens.vocabulary)])
             self.weights.append(
                 table(f"const uint32_t {name}_code_points[{len(codes)}]", [str(int(c)) for c in codes], 16)
@@ -42,6 +43,7 @@ class TextNetwork(Network):
             self.functions.append(_SEARCH.replace("NAME", name).replace("COUNT", str(len(codes))))
         elif isinstance(tokens, Words):
             texts = ["<unk>", *tokens.vocabulary]
+            self.source.data_bytes += bytes_of(texts)
             self.weights.append(table(f"const char *const {name}_words[{len(texts)}]", [quoted(t) for t in texts], 4))
             self.tables.append(
                 "/* Each token's word in UTF-8; token 0 is any other word, and a line's end is a word. */\n"
