@@ -19,7 +19,6 @@ from c_compiler import SANITIZERS, compiled, needs_compiler, run
 from recurra.cells import ClockworkCell, FullyRecurrentCell, GRUCell, LSTM1997Cell, LSTMCell
 from recurra.core import Cell, Controls
 from recurra.engines import Loop, Native
-from recurra.export.source import packed
 from recurra.native.c import CWriter
 from recurra.native.plan import Plan, weight_matrix
 from test_native import RandomCell, outcome
@@ -97,7 +96,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         program = self.callers[name].program
         writer, own = CWriter(self.bits), f"{name}{len(found)}"
         text = writer.whole(own, program, len(arrays), down=name == "backward")
-        weights = [packed(weight_matrix(node, imports)) for node in program.weights]
+        weights = [weight_matrix(node, imports) for node in program.weights]
         before = [raw(t) for t in (*arrays, *weights)]
         original(self, name, arrays, num_steps, rows, imports, *more)
         after, tolerance = [t.clone() for t in arrays], 1e-9 if self.bits == 64 else 1e-4

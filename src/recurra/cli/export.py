@@ -61,7 +61,7 @@ def export(
         rows += [("", line) for line in loss_words(found.loss)]
     facts(console(), rows)
     typer.echo(
-        f"Try: cd {shlex.quote(str(found.folder))} && gcc -std=c99 -O2 {prefix}.c {prefix}_example.c -lm -o {prefix}"
+        f"Try: cd {shlex.quote(str(found.folder))} && gcc -std=c99 -O3 {prefix}.c {prefix}_example.c -lm -o {prefix}"
     )
 
 

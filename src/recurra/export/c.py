@@ -209,7 +209,7 @@ def _readme(network: Network, found: Exported) -> str:
         "## Use",
         "",
         "```",
-        f"gcc -std=c99 -O2 {name}.c {name}_example.c -lm -o {name}",
+        f"gcc -std=c99 -O3 {name}.c {name}_example.c -lm -o {name}",
         network.usage(),
         "```",
         "",

@@ -178,8 +178,10 @@ def stepping(name: str, step: Step) -> list[str]:
     for p in step.outputs:
         kind = {FLOAT: "float", INTEGER: "int64_t"}.get(p.dtype, "uint8_t")
         lines.append(f"{kind} {p.name}[{max(1, p.size)}];")
-    lines += ["double value;", "", f"{name}_reset(&state);", "for (;;) {"]
-    for p in step.inputs:
+    given = [p for p in step.inputs if p.size]
+    forever = "for (;;) {" if given else "for (int t = 0; t < 10; ++t) {"
+    lines += [*(["double value;"] if given else []), "", f"{name}_reset(&state);", forever]
+    for p in given:
         kind = {FLOAT: "float", INTEGER: "int32_t"}.get(p.dtype, "uint8_t")
         convert = "value != 0.0" if kind == "uint8_t" else "value"
         lines += [
@@ -199,7 +201,7 @@ def stepping(name: str, step: Step) -> list[str]:
             f'        printf("%.9g ", (double){p.name}[i]);',
             "    }",
         ]
-    return [*lines, '    printf("\\n");', "}"]
+    return [*lines, '    printf("\\n");', "}", *([] if given else ["return 0;"])]
 
 
 def called(step: Step, state: str = "&state") -> str:

@@ -16,7 +16,7 @@ from ..core.checks import sentence
 from ..core.spec import Leaf, zeros
 from ..core.tree import Tree
 from ..engines.native import stream_plan
-from ..native.c import PANEL, Array, CWriter, number
+from ..native.c import Array, CWriter, number
 from ..native.graph import BOOLEAN, FLOAT, INTEGER
 from ..native.lower import Evaluator, Loop, Product, Program, Reduce, Slot, Stage, whole
 from ..native.plan import weight_place
@@ -352,16 +352,16 @@ class Source:
         return f"{self._import_name(step, index)}, {shape[0]} x {shape[1]}"
 
     def _weight(self, step: Step, program: Program, place: int) -> Array:
-        """The right side of a product, in panels."""
+        """The right side of a product."""
         index, shape, offset, strides = weight_place(program.weights[place])
         name = self._import_name(step, index)
-        words = f"{name} as a right side, {shape[0]} x {shape[1]}, in panels of {PANEL} columns"
+        words = f"{name} as a right side, {shape[0]} x {shape[1]}"
         if index not in step.stored:
-            return Array(self.constant(packed(step.imports[index].as_strided(shape, strides, offset)), name, words))
+            return Array(self.constant(step.imports[index].as_strided(shape, strides, offset), name, words))
         kept = step.stored[index]
         scale = kept.scale.expand(kept.numbers.reshape(-1, kept.numbers.shape[-1]).shape).contiguous()
         columns = scale.as_strided(shape, strides, offset)[0]
-        array = self.constant(packed(kept.numbers.as_strided(shape, strides, offset)), name, words)
+        array = self.constant(kept.numbers.as_strided(shape, strides, offset), name, words)
         return Array(array, self.constant(columns.clone(), f"{name}_scale", f"of each column of {array}"))
 
     # --- whole files ---
@@ -416,15 +416,6 @@ class _Locals:
             self.names.add(name)
             self.lines.append(f"    {kind} {name} = {value};")
         return name
-
-
-def packed(matrix: Tensor) -> Tensor:
-    """A matrix (K, N) in panels of columns (P, K, PANEL), the last one filled up with zeros."""
-    k, n = matrix.shape
-    panels = -(-n // PANEL)
-    wide = torch.zeros(k, panels * PANEL, dtype=matrix.dtype)
-    wide[:, :n] = matrix
-    return wide.reshape(k, panels, PANEL).transpose(0, 1).contiguous()
 
 
 def _leaf_names(like: Tree, only: str) -> list[str]:

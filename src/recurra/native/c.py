@@ -11,9 +11,6 @@ from .autodiff import Unsupported
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
 from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Stage, Zero
 
-PANEL = 8
-"""Columns of a weight that are computed together; a packed weight is (panels, K, PANEL)."""
-
 _LINE = 116
 
 
@@ -123,7 +120,7 @@ class CWriter:
         Args:
             program: what is computed.
             place: where the row of a slot stands.
-            weight: a packed weight.
+            weight: a weight (K, N).
             note: a comment before a stage, or nothing.
         Raises:
             Unsupported: a stage that has no form in C.
@@ -150,7 +147,7 @@ class CWriter:
         Args:
             name: of the function.
             program: what is computed.
-            num_buffers: arrays; the packed weights follow them.
+            num_buffers: arrays; the weights (K, N) follow them.
             down: from the last step to the first.
         """
         kinds: dict[int, str] = {s.buffer: self.stored(s.dtype) for s in _slots(program)}
@@ -267,13 +264,16 @@ class CWriter:
     def _product(self, stage: Product) -> None:
         source, target, weight = self.place(stage.source).name, self.place(stage.slot).name, self.weight(stage.weight)
         source = f"{source} + {stage.offset}" if stage.offset else source
-        args = [target, source, weight.name]
-        name = "product"
-        if weight.scale:
-            name, args = "product_of_bytes", [*args, weight.scale]
+        args = [target, source, weight.name, *([weight.scale] if weight.scale else []), str(stage.k), str(stage.n)]
+        name = "product_of_bytes" if weight.scale else "product"
         if stage.start is not None:
-            name, args = name + "_onto", [*args, self.place(stage.start).name]
-        self.put(f"{self.need(name)}({', '.join(args)}, {stage.k}, {stage.n});")
+            start = self.place(stage.start).name
+            if start != target:
+                self._open_one("i", stage.n)
+                self.put(f"{target}[i] = {start}[i];")
+                self._close(1)
+            name = f"add_{name}"
+        self.put(f"{self.need(name)}({', '.join(args)});")
 
     def _zero(self, stage: Zero) -> None:
         self._open_one("i", stage.slot.size)
@@ -497,7 +497,9 @@ _LIBRARY = {
 def _helper(name: str, real: str, f: str) -> tuple[str, tuple[str, ...]]:
     """A helper function's text, and the helpers that it calls."""
     if name.startswith("product"):
-        return _product_text(name, real), ()
+        return _product_text(name, real), (f"add_{name}",)
+    if name.startswith("add_product"):
+        return _added_text(name, real), ()
     head, body, *below = _HELPERS[name]
     text = f"{head}\n{{\n{body}\n}}".replace("REAL", real).replace("_F(", f + "(")
     return text.replace("_ZERO", "0.0" + f).replace("_ONE", "1.0" + f), tuple(below)
@@ -563,28 +565,43 @@ _HELPERS: dict[str, tuple[str, ...]] = {
 
 
 def _product_text(name: str, real: str) -> str:
-    """``y = a w``, the weight packed in panels of columns."""
-    of_bytes, onto = "bytes" in name, name.endswith("onto")
-    weight = "int8_t" if of_bytes else real
-    scale = f", const {real} *scale" if of_bytes else ""
-    start = f", const {real} *start" if onto else ""
-    factor = "scale[c + j] * sum[j]" if of_bytes else "sum[j]"
-    cast = f"({real})" if of_bytes else ""
-    value = f"start[c + j] + {factor}" if onto else factor
-    formula = f"y = {'start + ' if onto else ''}a w{' with a scale for each column' if of_bytes else ''}"
-    return f"""/* {formula}: w stands in panels of {PANEL} columns, each (k, {PANEL}) */
-static void {name}({real} *y, const {real} *a, const {weight} *w{scale}{start}, size_t k, size_t n)
+    """``y = a w``."""
+    of_bytes = name.endswith("bytes")
+    weight, scale = ("int8_t", f", const {real} *scale") if of_bytes else (real, "")
+    return f"""/* y = a w */
+static void {name}({real} *y, const {real} *a, const {weight} *w{scale}, size_t k, size_t n)
 {{
-    for (size_t c = 0; c < n; c += {PANEL}) {{
-        {real} sum[{PANEL}] = {{0}};
-        for (size_t i = 0; i < k; ++i) {{
-            for (size_t j = 0; j < {PANEL}; ++j) {{
-                sum[j] += a[i] * {cast}w[j];
-            }}
-            w += {PANEL};
+    for (size_t j = 0; j < n; ++j) {{
+        y[j] = 0;
+    }}
+    add_{name}(y, a, w{", scale" if of_bytes else ""}, k, n);
+}}"""
+
+
+def _added_text(name: str, real: str) -> str:
+    """``y += a w``: whole rows, so that compilers find vectors; four at once, so that y is read and written less."""
+    of_bytes = name.endswith("bytes")
+    words = "y += a w, w (k, n); a scale for each column" if of_bytes else "y += a w, w (k, n)"
+    weight, scale = ("int8_t", f", const {real} *restrict scale") if of_bytes else (real, "")
+    cast = f"({real})" if of_bytes else ""
+    four = " + ".join(f"a{i} * {cast}w[{f'{i} * n + ' if i > 1 else 'n + ' if i else ''}j]" for i in range(4))
+    one = f"a[0] * {cast}w[j]"
+    if of_bytes:
+        four, one = f"scale[j] * ({four})", f"scale[j] * ({one})"
+    head = f"static void {name}({real} *restrict y, const {real} *restrict a, const {weight} *restrict w{scale},"
+    return f"""/* {words} */
+{head}
+    size_t k, size_t n)
+{{
+    for (size_t i = 0; i < k / 4; ++i, a += 4, w += 4 * n) {{
+        const {real} a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+        for (size_t j = 0; j < n; ++j) {{
+            y[j] += {four};
         }}
-        for (size_t j = 0; j < {PANEL} && c + j < n; ++j) {{
-            y[c + j] = {value};
+    }}
+    for (size_t i = 0; i < k % 4; ++i, ++a, w += n) {{
+        for (size_t j = 0; j < n; ++j) {{
+            y[j] += {one};
         }}
     }}
 }}"""
