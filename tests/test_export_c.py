@@ -144,7 +144,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     texts, names, calls, given, answers = [], [], [], [], {}
     for example in EXAMPLES:
         rows, num_steps = (int(n) for n in (tree.leaves(example.xs)[0].shape[1], tree.leaves(example.xs)[0].shape[0]))
-        for bits in (32, 8) if example.name[-1] in "03" else (32,):
+        for bits in (32, 8) if example.name[-1] == "0" else (32,):
             name, index = f"{example.name.lower()}_{bits}", len(names)
             try:
                 network = network_of(example.cell, name, bits, None)
@@ -161,7 +161,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     head = "#include <stdio.h>\n#include <stdlib.h>\n"
     text = "\n\n".join([head, together(folder, [n.name for _, _, n in names]), HELPERS, *texts, "\n".join(main)]) + "\n"
     (folder / "all.c").write_text(text)
-    program = compiled(folder, ["all.c"], "-O1", *SANITIZERS)
+    program = compiled(folder, ["all.c"], *SANITIZERS)
     for index, (name, bits, network) in enumerate(names):
         answers[name, bits] = (network, run(program, given[index], str(index)))
     return answers
