@@ -202,10 +202,32 @@ def page(folder: Path) -> str:
     parts = [HEAD]
     for path in sorted(folder.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("kind") == "check":
+            parts.append(_check_section(data))
         if data.get("smoke", True):
             continue
         parts.append(_section(data, folder))
     return "\n".join(parts)
+
+
+def _check_section(data: Mapping[str, Any]) -> str:
+    """What a long check counted."""
+    number = data["versions"]
+    lines = [
+        f"## {data['id']}",
+        "",
+        f"{data['title']}: `{data['command']}`.",
+        "",
+        f"{data['date']}, {data['machine']}; Python {number['python']}, torch {number['torch']}, recurra {number['recurra']}; "
+        f"{data['seconds']:.0f} s.",
+        "",
+        "| what | count |",
+        "| --- | --- |",
+        *(f"| {what} | {count} |" for what, count in data["lines"]),
+    ]
+    if data["problems"]:
+        lines += ["", "Not in agreement: " + "; ".join(f"seed {seed}, {seen}" for seed, seen in data["problems"]) + "."]
+    return "\n".join(lines) + "\n"
 
 
 def _section(data: Mapping[str, Any], folder: Path) -> str:

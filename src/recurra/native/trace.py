@@ -308,6 +308,8 @@ class _Reader:
         self.source, self.rows, self.counts = source, rows, counts
         self.graph = Graph()
         self.placeholders = [n for n in source.nodes if n.op == "placeholder"]
+        floats = [n.meta["val"].dtype for n in self.placeholders if n.meta["val"].is_floating_point()]
+        self.real = floats[0] if floats else torch.get_default_dtype()
         num_p, num_x, _ = counts
         self.color: dict[fx.Node, str] = {}
         for i, n in enumerate(self.placeholders):
@@ -420,7 +422,10 @@ class _Reader:
         if isinstance(result, Turned):
             return result
         value = n.meta.get("val")
-        if isinstance(result, Node) and isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != self.real:
+            raise Unsupported(f"{n.target} gives {value.dtype} in a step of {self.real}, which has no native form")
+        alone = isinstance(result, Node) and result.op == "const" and not result.batched
+        if isinstance(result, Node) and isinstance(value, Tensor) and not (alone and value.ndim == 0):
             shape, dtype = self._meta(n)
             if result.shape != shape:
                 result = self.graph.expand(result, shape)
@@ -429,6 +434,13 @@ class _Reader:
         return result
 
     # --- helpers of the handlers ---
+
+    def same_everywhere(self, n: fx.Node, value: Any) -> Node:
+        """One number in the shape of a value of torch's, with or without a batch."""
+        whole = n.meta["val"].shape
+        batched = len(whole) > 0 and whole[0] == self.rows
+        shape, dtype = self._meta(n) if batched else (tuple(whole), kind(n.meta["val"].dtype))
+        return self.graph.make("const", (), shape, dtype, self.graph.const(value, shape, dtype).attr, batched)
 
     def row(self, n: Any, rank: int) -> Node:
         """An argument of an elementwise operation whose result has ``rank`` dimensions, the batch included."""
@@ -732,13 +744,9 @@ def _same(r: _Reader, n: fx.Node, a: Any, **_: Any) -> Any:
 
 @_on(aten.zeros_like.default, aten.new_zeros.default, aten.ones_like.default, aten.new_ones.default)
 def _filled(r: _Reader, n: fx.Node, *_: Any, **__: Any) -> Node:
-    shape, dtype = r._meta(n)
-    value = 1 if n.target in (aten.ones_like.default, aten.new_ones.default) else 0
-    node = r.graph.const(value, shape, dtype)
-    return r.graph.make("const", (), shape, dtype, node.attr, True)
+    return r.same_everywhere(n, 1 if n.target in (aten.ones_like.default, aten.new_ones.default) else 0)
 
 
 @_on(aten.full_like.default, aten.new_full.default)
 def _full(r: _Reader, n: fx.Node, *args: Any, **__: Any) -> Node:
-    shape, dtype = r._meta(n)
-    return r.graph.make("const", (), shape, dtype, r.graph.const(args[-1], shape, dtype).attr, True)
+    return r.same_everywhere(n, args[-1])

@@ -454,7 +454,7 @@ def _chosen(cell: RandomCell, a: Tensor, b: Tensor, k: int) -> Tensor:
         case 1:
             return flat.gather(1, best.unsqueeze(-1)) - flat
         case 2:
-            return (best.unsqueeze(-1) == 0).to(flat.dtype) * flat + 0.1 * flat.argmin(-1, keepdim=True)
+            return (best.unsqueeze(-1) == 0).to(flat.dtype) * flat + 0.1 * flat.argmin(-1, keepdim=True).to(flat.dtype)
         case _:
             return F.one_hot(best, flat.shape[1]).to(flat.dtype) * flat
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -132,40 +132,62 @@ class RandomReport:
         )
         return "\n".join([text, *(f"seed {seed}: {seen}" for seed, seen in self.problems)])
 
-    def record(self, command: str) -> dict[str, Any]:
-        """Plain values for a file."""
+    def record(self) -> dict[str, Any]:
+        """Plain values for a file; `recurra reproduce --page` shows them."""
         from ..experiments.run import machine, versions
 
         return {
             "format_version": 1,
             "kind": "check",
             "id": "random-cells",
-            "title": "Random cells as machine code against the Python loop.",
-            "command": command,
+            "title": "Random cells as machine code against the Python loop",
+            "command": f"recurra check --random-cells {self.count} --seed {self.first}",
             "seconds": round(self.seconds, 1),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": machine(),
             "versions": versions(),
             "lines": [
-                ["cells", self.count],
-                [f"agree to {TOLERANCE:g} in values, final states and all gradients", self.statuses[AGREES]],
-                ["undecided: one rounding error moves the loop itself further", self.statuses[UNDECIDED]],
-                ["differ", len(self.problems)],
+                ["random cells", self.count],
+                [f"agree with `Loop` to {TOLERANCE:g}: values, final states, all gradients", self.statuses[AGREES]],
+                ["undecided, since one rounding error moves `Loop` itself further", self.statuses[UNDECIDED]],
+                ["differ, crash or do not end", len(self.problems)],
             ],
-            "undecided": [seed for seed, _ in self.undecided],
-            "problems": [[seed, seen] for seed, seen in self.problems],
+            "first": self.first,
+            "undecided": [list(pair) for pair in self.undecided],
+            "problems": [list(pair) for pair in self.problems],
         }
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> RandomReport:
+        """The counts that a record holds."""
+        _, agree, undecided, _ = (number for _, number in record["lines"])
+        problems = [(seed, seen) for seed, seen in record["problems"]]
+        return cls(
+            record["first"],
+            record["lines"][0][1],
+            collections.Counter({AGREES: agree, UNDECIDED: undecided, DIFFERS: len(problems)}),
+            problems,
+            [(seed, seen) for seed, seen in record["undecided"]],
+            record["seconds"],
+        )
 
-def run_random(count: int, first: int = 0, on_cell: Callable[[RandomReport], None] | None = None) -> RandomReport:
-    """Judge ``count`` random cells in other processes, one after the other; a crash there is one more problem.
+
+def run_random(
+    count: int,
+    first: int = 0,
+    on_cell: Callable[[RandomReport], None] | None = None,
+    before: RandomReport | None = None,
+) -> RandomReport:
+    """Judge random cells in other processes, one after the other; a crash there is one more problem.
 
     Args:
         count: how many.
         first: seed of the first one.
         on_cell: told after each cell.
+        before: a run that ended early; what it judged is not judged again.
     """
-    report, began, following = RandomReport(first), time.monotonic(), first
+    report = RandomReport(first) if before is None or before.first != first else before
+    began, following = time.monotonic() - report.seconds, first + report.count
     while following < first + count:
         last = min(following + BATCH, first + count)
         for seed, verdict in _from_a_process(range(following, last)):
