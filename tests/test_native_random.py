@@ -83,7 +83,7 @@ def test_a_wrong_derivative_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return [(a, graph.elementwise("mul", d, scale) if node.op == "tanh" else d, p) for a, d, p in found]
 
     monkeypatch.setattr(autodiff, "_rules", wrong)
-    recipe = draw_recipe(0)._replace(moves=((0, 0, 0, 0), (0, 0, 0, 0)), num_steps=4, rows=3)
+    recipe = draw_recipe(0)._replace(moves=((0, 1, 0, 0),), num_steps=4, rows=3, counts=False)
     assert judge(recipe).status == DIFFERS
 
 
