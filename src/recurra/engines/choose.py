@@ -13,12 +13,19 @@ from ..core.engine import Engine
 from ..core.tree import Tree
 from .hoisted import Hoisted, run_structure
 from .loop import num_steps_of, restart
+from .native import Native
 from .vendor import Vendor
+
+
+_WORTH_BUILDING = 16
+"""Steps from which on a step is turned into machine code: a rule about sizes alone, so that a run that goes on after a stop
+takes the same engines."""
 
 
 @dataclass(frozen=True)
 class Auto(Engine):
-    """The fastest engine that supports the cell: `Vendor`, else `Hoisted`; in a stack, each layer has its own.
+    """The fastest engine that supports the cell: `Vendor`, else `Native` on the CPU for sequences of 16 steps and more, else
+    `Hoisted`; in a stack, each layer has its own. A cell without native form runs on `Hoisted` without a word.
 
     Where `Vendor` could run but for a few resets, the sequence is cut at them.
     """
@@ -34,7 +41,9 @@ class Auto(Engine):
     def choose(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> Engine:
         """The engine that `run` takes for a cell that is not made of cells."""
         vendor = Vendor()
-        return vendor if vendor.supports(cell, xs, state, controls) is None else Hoisted()
+        if vendor.supports(cell, xs, state, controls) is None:
+            return vendor
+        return Native(silent=True) if num_steps_of(xs) >= _WORTH_BUILDING else Hoisted()
 
     def _cuts(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> list[int]:
         """The steps with a reset, if they are few and all that keeps `Vendor` from running this; else none."""

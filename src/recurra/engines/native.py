@@ -37,7 +37,12 @@ class Native(Engine):
     Under ``torch.compile``, ``torch.export`` and ``vmap`` the loop is an operator of torch's (`recurra.native.operators`);
     a graph does not break. Second derivatives run the traced step in torch. ``torch.func.grad`` and its like, forward-mode
     derivatives, autocast and other devices than the CPU run on `Hoisted`, without a word.
+
+    Args:
+        silent: nothing is said when a cell has no native form.
     """
+
+    silent: bool = False
 
     def run(self, cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple[Tree, Tree]:
         """See `Engine.run`."""
@@ -49,8 +54,16 @@ class Native(Engine):
         walked = _walk(cell)
         job = _job(cell, walked, xs, state, controls)
         if isinstance(job, str):
+            if isinstance(job, _Refusal) and not self.silent:
+                _say(job)
             return Hoisted().run(cell, xs, state, controls)
         return job.run(cell, walked.parameters, xs, state, controls)
+
+
+class _Refusal(str):
+    """A sentence that a user of this engine should hear once."""
+
+    __slots__ = ()
 
 
 class _Stepper(nn.Module):
@@ -343,7 +356,7 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[b
         from ..native.autodiff import Unsupported
         from ..native.plan import Plan, Variant
     except ImportError as error:
-        return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
+        return _Refusal(f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
     job = _Job(cell, xs, state, controls)
     try:
         variant = Variant(
@@ -354,13 +367,13 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[b
         )
     except Unsupported as error:
         name = type(cell).__name__
-        return _said(name + str(error), f"Native: {name} runs on Hoisted instead, since {error}.")
+        return _Refusal(f"Native: {name} runs on Hoisted instead, since {error}.")
     except ImportError as error:
-        return _said("llvmlite", f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
+        return _Refusal(f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
     wrong = job.check(cell, xs, state, controls, backward=backward)
     if wrong is not None:
         name = type(cell).__name__
-        return _said(name, f"Native: {name} runs on Hoisted instead, since its plan gave other numbers ({wrong}).")
+        return _say(f"Native: {name} runs on Hoisted instead, since its plan gave other numbers ({wrong}).")
     return job
 
 
@@ -400,10 +413,10 @@ def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool, compiled: bool =
     return job
 
 
-def _said(what: str, sentence: str) -> str:
-    if what not in _SAID:
-        _SAID.add(what)
-        warnings.warn(sentence, RuntimeWarning, stacklevel=6)
+def _say(sentence: str) -> str:
+    if sentence not in _SAID:
+        _SAID.add(sentence)
+        warnings.warn(sentence, RuntimeWarning, stacklevel=5)
     return sentence
 
 

@@ -197,6 +197,9 @@ class Traced:
         return [known[n] for n in nodes]
 
 
+_MOST_OPERATIONS = 3000
+
+
 @dataclass(frozen=True)
 class Captured:
     """A step as torch's own graph.
@@ -267,8 +270,12 @@ def capture(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], stat
         known = _decompositions()
         try:
             module = make_fx(flat, decomposition_table=known)(*fake)
-        except (torch._subclasses.fake_tensor.DynamicOutputShapeException, RuntimeError, ValueError) as error:
-            raise Unsupported(f"the step could not be traced ({str(error).splitlines()[0][:150]})") from error
+        except Exception as error:  # whatever a stranger's step does with tensors that have no contents
+            reason = (str(error).splitlines() or [""])[0][:150] or type(error).__name__
+            raise Unsupported(f"the step could not be traced ({reason})") from error
+    count = sum(n.op == "call_function" for n in module.graph.nodes)
+    if count > _MOST_OPERATIONS:
+        raise Unsupported(f"its step has {count} operations, and more than {_MOST_OPERATIONS} would take long to build")
     _without_writes(module.graph)
     return Captured(module.graph, rows, (len(parameters), len(xs), len(states)), counted[-1])
 
