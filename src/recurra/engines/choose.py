@@ -16,7 +16,6 @@ from .loop import num_steps_of, restart
 from .native import Native
 from .vendor import Vendor
 
-
 _WORTH_BUILDING = 16
 """Steps from which on a step is turned into machine code: a rule about sizes alone, so that a run that goes on after a stop
 takes the same engines."""
