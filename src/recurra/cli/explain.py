@@ -57,9 +57,9 @@ def explained(cell: str, input_size: int, hidden_size: int, rows: int) -> tuple[
     assert isinstance(made, Cell)
     if isinstance(made, CompositeCell | PointwiseCell):
         raise ValueError(sentence("explain", "CELL", "one with a time loop of its own", cell))
-    x = zeros(made.input_spec, 2, dtype=made.dtype, device=made.device)
+    x = zeros(made.input_spec, rows, dtype=made.dtype, device=made.device)
     x = quiet(x) if isinstance(made, StochasticCell) else x
-    plan = training_plan(made, x, made.initial_state(2))
+    plan = training_plan(made, x, made.initial_state(rows))
     if isinstance(plan, str):
         return repr(made), [("plan", f"none, it runs on Hoisted: {plan}")]
     from ..native.explain import explain as in_words

@@ -404,7 +404,8 @@ def _planned(cell: Cell, x: Tree, state: Tree, *, stream: bool, compiled: bool =
     except ImportError as error:
         return f"the package llvmlite is missing ({error})"
     job = _Job(cell, x, state, Controls())
-    variant = Variant(backward=not stream, stream=stream)
+    rows = tree.leaves((x, state))[0].shape[0]
+    variant = Variant(backward=not stream, stream=stream, many=not stream and rows >= _MANY)
     try:
         parameters = job.parameters(cell)
         job.plan = Plan(job.step, parameters, tree.leaves(x), tree.leaves(state), variant, compiled=compiled)

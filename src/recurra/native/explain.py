@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .graph import ELEMENTWISE, FLOAT, Node
-from .lower import Evaluator, Loop, Product, Program, Reduce, whole
+from .lower import Evaluator, Loop, Product, Program, Reduce, Slot, whole
 from .plan import Plan
 from .trace import Import
 
@@ -47,14 +47,19 @@ def explain(plan: Plan, rows: int = 32) -> list[tuple[str, str]]:
             name = str(getattr(one.node.target, "__name__", one.node.target)).split(".")[0]
             hoisted.append(f"{name} {_shape(one.shape)}")
             flops += _product_flops(one)
-    lines.append(("hoisted", ", ".join(hoisted) + f"; {flops:,} flops" if hoisted else "nothing"))
+    inside = "nothing: the products of the input are computed in the loop, their weights fit into the cache"
+    lines.append(
+        ("hoisted", ", ".join(hoisted) + f"; {flops:,} flops" if hoisted else inside if plan.fold else "nothing")
+    )
     for word, program in (("forward", plan.forward_program), ("backward", plan.backward_program)):
-        lines += [(word, sentence) for sentence in _stages(program)]
+        lines += [(word, sentence) for sentence in _stages(program, plan.state_slots(program))]
     kept = [f"{kind} {index}" for kind, index in plan.forward_buffers if kind in ("saved", "states")]
     forward, backward = cost(plan, plan.forward_program), cost(plan, plan.backward_program)
-    lines.append(("stored", f"{forward.stored:,} bytes a step and row for the backward part ({', '.join(kept)})"))
+    over = "; gradients are written over what is saved" if plan.overwrites else ""
+    lines.append(("stored", f"{forward.stored:,} bytes a step and row for the backward part ({', '.join(kept)}){over}"))
     weights = sum(node.size for node in plan.forward_program.weights) * plan.bits // 8
-    lines.append(("weights", f"{weights:,} bytes, packed once for all steps"))
+    sharing = "; at few rows the threads share every step" if "forward_shared" in plan.code.functions else ""
+    lines.append(("weights", f"{weights:,} bytes, packed once for all steps{sharing}"))
     gradients = [f"{w.shape[0]} x {w.shape[1]}" for _, w, _ in plan.weight_gradients]
     lines.append(("after", "gradients of weights, one product each: " + (", ".join(gradients) or "none")))
     for word, found in (("forward", forward), ("backward", backward)):
@@ -108,12 +113,17 @@ def _operations(program: Program, stage: Loop | Reduce) -> int:
     return len(seen)
 
 
-def _stages(program: Program) -> list[str]:
-    found = []
+def _stages(program: Program, recurrent: set[Slot]) -> list[str]:
+    found, before = [], set[Slot]()
     for stage in program.stages:
         if isinstance(stage, Product):
-            start = " onto the hoisted term" if stage.start is not None else ""
-            found.append(f"product with a recurrent weight {stage.k} x {stage.n}{start}")
+            onto = ""
+            if stage.start is not None:
+                fixed = " onto a bias" if stage.start.mode == "fixed" else " onto the hoisted term"
+                onto = " onto the product before" if stage.start in before else fixed
+            before.add(stage.slot)
+            kind = "recurrent weight" if stage.source in recurrent else "weight"
+            found.append(f"product with a {kind} {stage.k} x {stage.n}{onto}")
         elif isinstance(stage, Reduce):
             found.append(
                 f"{stage.what} over {_shape(stage.value.shape)}, {_operations(program, stage)} operations in it"

@@ -141,8 +141,8 @@ class Plan:
         captured = capture(step, parameters, xs, states)
         projection = captured.projection() if variant.many else None
         size = 4 * (projection or 0)
-        fold = projection is not None and size * 2 <= second_level_cache()
-        self.traced = captured.traced(hoist=not (variant.stream or fold))
+        self.fold = projection is not None and size * 2 <= second_level_cache()
+        self.traced = captured.traced(hoist=not (variant.stream or self.fold))
         self.variant = variant
         floats = [t.dtype for t in (*parameters, *xs, *states) if t.is_floating_point()]
         if len(set(floats)) != 1:
@@ -382,6 +382,11 @@ class Plan:
         if threads > 1:
             return partial(run, self.code, name, data, threads)
         return partial(self.code.functions[name], ctypes.addressof(data))
+
+    def state_slots(self, program: Program) -> set[Slot]:
+        """Slots of the program that depend on the state."""
+        given = {s for n, s in program.places.items() if n.op == "leaf" and n.attr[0] not in ("s", "gs", "gy", "saved")}
+        return set(program.places.values()) - given
 
     def torch_type(self, dtype: str) -> torch.dtype:
         """torch's type for one of the graph's kinds."""
