@@ -328,12 +328,17 @@ def test_a_plan_is_explained() -> None:
 
     from recurra.cli.main import app
 
-    result = CliRunner().invoke(app, ["explain", "LSTMCell", "--input-size", "5", "--hidden-size", "6"])
+    sizes = ["--input-size", "5", "--hidden-size", "6"]
+    result = CliRunner().invoke(app, ["explain", "LSTMCell", *sizes, "--rows", "2"])
     text = " ".join(result.output.split())
     assert result.exit_code == 0
     assert "addmm 24" in text
     assert "product with a recurrent weight 6 x 24 onto the hoisted term" in text
     assert f"{2 * 6 * 24:,} of them in products" in text
+    many = " ".join(CliRunner().invoke(app, ["explain", "LSTMCell", *sizes, "--rows", "32"]).output.split())
+    assert "hoisted nothing: the products of the input are computed in the loop" in many
+    assert "product with a weight 5 x 24 onto a bias" in many
+    assert "product with a recurrent weight 6 x 24 onto the product before" in many
     wrong = CliRunner().invoke(app, ["explain", "Stack"])
     assert wrong.exit_code == 2
     assert "must be a cell that is made from input_size and hidden_size" in wrong.output

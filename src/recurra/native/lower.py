@@ -284,6 +284,11 @@ class _Lowering:
         node = root.value
         if node.op == "assemble" and node not in self.places and not root.add:
             return self._parts(node, root.slot, self._level_of(node))
+        if node.op == "assemble" and root.add:  # what is added up is added where its parts are computed
+            return [
+                (self._level_of(part), 2, (part.shape, Store(part, root.slot, offset, strides, add=True)))
+                for part, (offset, strides) in zip(node.args, node.attr)
+            ]
         store = Store(node, root.slot, 0, contiguous(node.shape), root.add)
         return [(self._level_of(node), 2, (node.shape, store))]
 
