@@ -117,3 +117,18 @@ def test_many_streams_in_one_batch() -> None:
         ys, _ = Loop()(cell, xs)
     for x, y in zip(xs, ys):
         torch.testing.assert_close(session.step(x), y, rtol=1e-5, atol=1e-6)
+
+
+def test_the_callers_own_buffers_may_be_used_again_and_move() -> None:
+    cell = LSTMCell(3, 5)
+    session, other = Session(cell), Session(cell)
+    x, out = torch.empty(1, 3), torch.empty(1, 5)
+    for t in range(6):
+        value = torch.randn(1, 3)
+        x.copy_(value)
+        if t == 3:
+            x.data = value.clone()
+        if t == 4:
+            out.data = torch.empty(1, 5)
+        assert session.step(x, out) is out
+        assert torch.equal(out, other.step(value))

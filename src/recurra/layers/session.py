@@ -19,6 +19,9 @@ from ..engines.native import stream_plan
 S = TypeVar("S")
 
 
+_NOTHING: tuple[Any, Any, int, int] = (object(), object(), 0, 0)
+
+
 class Session(Generic[S]):
     """Independent streams, one step at a time: the state stays where it is and is changed in place.
 
@@ -59,6 +62,7 @@ class Session(Generic[S]):
         state = self.state if hasattr(self, "_data") else self._own
         self._turn = 0
         self._data: Any = None
+        self._last: tuple[Any, Any, int, int] = _NOTHING
         with torch.no_grad():
             x = zeros(self.cell.input_spec, self.num_streams, dtype=self.cell.dtype, device=self.cell.device)
             x = quiet(x) if isinstance(self.cell, StochasticCell) else x
@@ -139,6 +143,13 @@ class Session(Generic[S]):
             out: where the output is written, dense (B, O); without it, a new tensor.
         """
         data = self._data
+        # the caller's own buffers, checked the last time: what may have changed is where they stand
+        last_x, last_out, x_place, out_place = self._last
+        if x is last_x and out is last_out and x.data_ptr() == x_place and out.data_ptr() == out_place:
+            data[3] = self._turn
+            self._call()
+            self._turn ^= 1
+            return out
         if data is None:
             return self._step_in_torch(x, out)
         leaves = [x] if type(x) is Tensor else tree.leaves(x)
@@ -169,6 +180,8 @@ class Session(Generic[S]):
         data[3] = self._turn
         self._call()
         self._turn ^= 1
+        one = type(x) is Tensor and out is not None and x.is_contiguous() and len(found) == 1
+        self._last = (x, out, x.data_ptr(), found[0].data_ptr()) if one else _NOTHING
         return found[0] if len(found) == 1 else tree.unflatten(self._job.y_like, found)
 
     def _complain(self, x: Tree) -> None:
