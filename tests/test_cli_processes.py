@@ -77,7 +77,7 @@ def test_a_killed_command_goes_on_bit_for_bit_with_nothing_but_resume(tmp_path: 
             kind: process("-m", "recurra", "train", *line, "--out", str(tmp_path / kind))
             for kind, line in lines.items()
         }
-        updates = {kind: killed_at(child, tmp_path / kind) for kind, child in children.items()}
+        updates = killed_at(children, tmp_path)
         for kind, line in lines.items():
             killed, whole = tmp_path / kind, tmp_path / f"{kind}-whole"
             assert 0 < updates[kind] < 120
@@ -96,17 +96,23 @@ def test_a_killed_command_goes_on_bit_for_bit_with_nothing_but_resume(tmp_path: 
         torch.set_num_threads(threads)
 
 
-def killed_at(child: subprocess.Popen[str], folder: Path) -> int:
-    """Kill a training in which an update later than the first is on the disk; says which."""
-    until = time.monotonic() + 60
-    while not any(int(path.stem) for path in checkpoints(folder)):
-        assert child.poll() is None, child.communicate()
+def killed_at(children: dict[str, subprocess.Popen[str]], folder: Path) -> dict[str, int]:
+    """Kill each training as soon as an update later than the first is on the disk; says which."""
+    until, found = time.monotonic() + 120, dict[str, int]()
+    while len(found) < len(children):
+        for kind, child in children.items():
+            if kind in found:
+                continue
+            if any(int(path.stem) for path in checkpoints(folder / kind)):
+                child.send_signal(signal.SIGKILL)
+                child.communicate()
+                assert child.returncode == -signal.SIGKILL
+                found[kind] = max(int(path.stem) for path in checkpoints(folder / kind))
+            else:
+                assert child.poll() is None, child.communicate()
         assert time.monotonic() < until
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    assert child.returncode == -signal.SIGKILL
-    return max(int(path.stem) for path in checkpoints(folder))
+        time.sleep(0.003)
+    return found
 
 
 # --- torchrun ---

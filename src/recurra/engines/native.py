@@ -153,8 +153,10 @@ def _by_operator(cell: Cell, xs: Tree, state: Tree, controls: Controls) -> tuple
     first = tree.leaves(xs)[0]
     rows = first.shape[1]
     given = (*tree.leaves(xs), *tree.leaves(controls.forced))
-    by_inputs = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in given)
-    backward = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+    mapped = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    # what is mapped over does not say whether the numbers below it want a derivative
+    by_inputs = torch.is_grad_enabled() and (mapped or any(leaf.requires_grad for leaf in given))
+    backward = torch.is_grad_enabled() and (mapped or any(leaf.requires_grad for leaf in leaves))
     plain = all(leaf.device.type == "cpu" for leaf in leaves) and not torch.is_autocast_enabled("cpu")
     name = ""
     if plain and rows > 0:
