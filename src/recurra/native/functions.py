@@ -52,12 +52,14 @@ def exponential(w: Writer) -> str:
 
 
 def sigmoid(w: Writer) -> str:
+    """1 / (1 + e^-x)."""
     r, one = w.real, hexadecimal(1.0, w.bits)
     e = w.call("recurra_exp", w.let(f"fneg {r} %x"))
     return w.let(f"fdiv {r} {one}, {w.let(f'fadd {r} {e}, {one}')}")
 
 
 def hyperbolic_tangent(w: Writer) -> str:
+    """A rational function in float32, by exp in float64."""
     r = w.real
 
     def c(value: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .functions import exponential, hexadecimal, hyperbolic_tangent, sigmoid
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
 from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero
+from .products import product_function
 
 CHUNK = 48
 """Rows that one thread carries through a step together."""
@@ -652,177 +653,12 @@ class Writer:
         if stage.start is not None:
             begin = self.address(stage.start, t, first)
             stride = 0 if stage.start.mode == "fixed" else stage.start.size
-        name = self._product_function(stage.k, stage.n, stage.start is not None)
+        name = product_function(self, stage.k, stage.n, start=stage.start is not None)
         low, high = panels or ("0", str(-(-stage.n // self.machine.panel)))
         self.put(
             f"call void @{name}(ptr {source}, i64 {stage.source.size}, ptr {self.weights[stage.weight]}, "
             f"ptr {target}, i64 {stage.slot.size}, ptr {begin}, i64 {stride}, i64 {rows}, i64 {low}, i64 {high})"
         )
-
-    def _product_function(self, k: int, n: int, start: bool) -> str:
-        name = f"product_{k}_{n}" + ("_start" if start else "")
-        if name in self.functions:
-            return name
-        self.functions[name] = ""
-        m = self.machine
-        panel = m.panel
-        out = Writer(self.bits, m)
-        out.functions, out.declared = self.functions, self.declared
-        out.put(f"%full = sdiv i64 %rows, {m.tile_rows}")
-        out.put(f"%most = mul i64 %full, {m.tile_rows}")
-        out.put("%rest = sub i64 %rows, %most")
-
-        def shifted(pointer: str, by: str) -> str:
-            return out.let(f"getelementptr inbounds {self.real}, ptr {pointer}, i64 {by}")
-
-        def rows_of(column: str, weights: str, width: int) -> None:
-            """All rows of one panel."""
-            to = shifted("%c", column)
-            begin = shifted("%s", column) if start else "null"
-            out.count += 1
-            tag = out.count
-            any_full = out.let("icmp sgt i64 %full, 0")
-            out.put(f"br i1 {any_full}, label %tiles{tag}, label %tail{tag}")
-            out.block(f"tiles{tag}")
-            with out.loop("0", "%most", step=m.tile_rows) as r:
-                kernel(m.tile_rows, r, to, begin, weights, width)
-            out.put(f"br label %tail{tag}")
-            out.block(f"tail{tag}")
-            cases = " ".join(f"i64 {i}, label %case{tag}_{i}" for i in range(1, m.tile_rows))
-            out.put(f"switch i64 %rest, label %over{tag} [ {cases} ]")
-            for i in range(1, m.tile_rows):
-                out.block(f"case{tag}_{i}")
-                kernel(i, "%most", to, begin, weights, width)
-                out.put(f"br label %over{tag}")
-            out.block(f"over{tag}")
-
-        def kernel(num: int, row: str, to: str, begin: str, weights: str, width: int) -> None:
-            a, c = shifted("%a", out.times(row, "%lda")), shifted(to, out.times(row, "%ldc"))
-            s = shifted(begin, out.times(row, "%lds")) if start else "null"
-            function = self._kernel(num, k, width, start)
-            out.put(f"call void @{function}(ptr {a}, i64 %lda, ptr {weights}, ptr {c}, i64 %ldc, ptr {s}, i64 %lds)")
-
-        count = n // panel
-        if count:
-            less = out.let(f"icmp slt i64 %high, {count}")
-            last = out.let(f"select i1 {less}, i64 %high, i64 {count}")
-            out.put(f"br i1 {out.let(f'icmp slt i64 %low, {last}')}, label %panels, label %remainder")
-            out.block("panels")
-            with out.loop("%low", last) as p:
-                rows_of(out.times(p, panel), shifted("%w", out.times(p, k * panel)), panel)
-            out.put("br label %remainder")
-            out.block("remainder")
-        if n % panel:
-            out.put(f"br i1 {out.let(f'icmp sgt i64 %high, {count}')}, label %narrow, label %end")
-            out.block("narrow")
-            rows_of(str(count * panel), shifted("%w", str(count * k * panel)), n % panel)
-            out.put("br label %end")
-            out.block("end")
-        out.put("ret void")
-        self.functions[name] = (
-            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds, i64 %rows,"
-            " i64 %low, i64 %high) #0 {\nentry:\n" + "\n".join(out.lines) + "\n}"
-        )
-        return name
-
-    def _kernel(self, num: int, k: int, width: int, start: bool) -> str:
-        """``c[r, :] = s[r, :] + a[r, :] @ w`` for a few rows and the columns of a panel; w is packed."""
-        name = f"tile_{num}_{k}_{width}" + ("_start" if start else "")
-        if name in self.functions:
-            return name
-        self.functions[name] = ""
-        m, out = self.machine, Writer(self.bits, self.machine)
-        vectors = -(-width // m.lanes)
-        kind = f"<{m.lanes} x {self.real}>"
-        fma = f"llvm.fma.v{m.lanes}f{self.bits}"
-        self.declared.add(f"declare {kind} @{fma}({kind}, {kind}, {kind})")
-        sets = max(1, min(4, 8 // (num * vectors), k))
-        for r in range(num):
-            out.put(f"%a{r} = getelementptr inbounds {self.real}, ptr %a, i64 {out.times('%lda', r)}")
-
-        def step(at: str, totals: list[str]) -> list[str]:
-            columns = []
-            for v in range(vectors):
-                place = out.add(out.times(at, m.panel), v * m.lanes)
-                pointer = out.let(f"getelementptr inbounds {self.real}, ptr %w, i64 {place}")
-                columns.append(out.let(f"load {kind}, ptr {pointer}, align {m.lanes * self.bits // 8}"))
-            new = []
-            for r in range(num):
-                pointer = out.let(f"getelementptr inbounds {self.real}, ptr %a{r}, i64 {at}")
-                one = out.let(f"load {self.real}, ptr {pointer}")
-                first = out.let(f"insertelement {kind} poison, {self.real} {one}, i64 0")
-                spread = out.let(f"shufflevector {kind} {first}, {kind} poison, <{m.lanes} x i32> zeroinitializer")
-                for v in range(vectors):
-                    total = totals[r * vectors + v]
-                    new.append(out.let(f"call {kind} @{fma}({kind} {spread}, {kind} {columns[v]}, {kind} {total})"))
-            return new
-
-        count = num * vectors
-        bits = f"<{m.lanes} x i1>"
-
-        def mask(v: int) -> str:
-            """Lanes of the last vector that are columns."""
-            left = min(m.lanes, width - v * m.lanes)
-            return f"{bits} <" + ", ".join("i1 true" if i < left else "i1 false" for i in range(m.lanes)) + ">"
-
-        def place(base: str, stride: str, r: int, v: int) -> str:
-            row = out.let(f"getelementptr inbounds {self.real}, ptr {base}, i64 {out.times(stride, r)}")
-            return out.let(f"getelementptr inbounds {self.real}, ptr {row}, i64 {v * m.lanes}")
-
-        first = ["zeroinitializer"] * count
-        if start:
-            for r in range(num):
-                for v in range(vectors):
-                    pointer = place("%s", "%lds", r, v)
-                    if width - v * m.lanes >= m.lanes:
-                        first[r * vectors + v] = out.let(f"load {kind}, ptr {pointer}, align {self.bits // 8}")
-                    else:
-                        masked = f"llvm.masked.load.v{m.lanes}f{self.bits}.p0"
-                        self.declared.add(f"declare {kind} @{masked}(ptr, i32, {bits}, {kind})")
-                        first[r * vectors + v] = out.let(
-                            f"call {kind} @{masked}(ptr {pointer}, i32 {self.bits // 8}, {mask(v)}, "
-                            f"{kind} zeroinitializer)"
-                        )
-        out.put("br label %head")
-        out.block("head")
-        out.put("%i = phi i64 [ 0, %entry ], [ %next, %head ]")
-        totals = []
-        for j in range(sets * count):
-            totals.append(f"%t{j}")
-            begin = first[j] if j < count else "zeroinitializer"
-            out.put(f"%t{j} = phi {kind} [ {begin}, %entry ], [ %u{j}, %head ]")
-        for s in range(sets):
-            new = step(out.add("%i", s), totals[s * count : (s + 1) * count])
-            for j, value in enumerate(new):
-                out.put(f"%u{s * count + j} = fadd {kind} {value}, {_negative_zero(m.lanes, self.real)}")
-        out.put(f"%next = add nuw nsw i64 %i, {sets}")
-        out.put(f"%more = icmp sle i64 %next, {k - sets}")
-        out.put("br i1 %more, label %head, label %rest")
-        out.block("rest")
-        sums = []
-        for j in range(count):
-            total = f"%u{j}"
-            for s in range(1, sets):
-                total = out.let(f"fadd {kind} {total}, %u{s * count + j}")
-            sums.append(total)
-        for i in range(k // sets * sets, k):
-            sums = step(str(i), sums)
-        for r in range(num):
-            for v in range(vectors):
-                pointer, value = place("%c", "%ldc", r, v), sums[r * vectors + v]
-                if width - v * m.lanes >= m.lanes:
-                    out.put(f"store {kind} {value}, ptr {pointer}, align {self.bits // 8}")
-                else:
-                    masked = f"llvm.masked.store.v{m.lanes}f{self.bits}.p0"
-                    self.declared.add(f"declare void @{masked}({kind}, ptr, i32, {bits})")
-                    out.put(f"call void @{masked}({kind} {value}, ptr {pointer}, i32 {self.bits // 8}, {mask(v)})")
-        out.put("ret void")
-        body = "\n".join(line for line in out.lines)
-        self.functions[name] = (
-            f"define internal void @{name}(ptr %a, i64 %lda, ptr %w, ptr %c, i64 %ldc, ptr %s, i64 %lds) noinline"
-            " #0 {\nentry:\n" + body + "\n}"
-        )
-        return name
 
     def text(self, features: str, processor: str) -> str:
         """The whole module."""
@@ -832,7 +668,3 @@ class Writer:
         )
         notes = [f"!{i} = {text}" for i, text in enumerate(self.metadata)]
         return "\n".join([*sorted(self.declared), *self.functions.values(), attributes, *notes, ""])
-
-
-def _negative_zero(lanes: int, real: str) -> str:
-    return "<" + ", ".join(f"{real} -0.0" for _ in range(lanes)) + ">"
