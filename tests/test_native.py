@@ -140,6 +140,34 @@ def test_random_cells(
     compare(RandomCell(*sizes, choices, 3).double(), num_steps, rows, Controls(lengths, reset))
 
 
+class _LowRank(Cell[Tensor, Tensor, Tensor]):
+    """What one product gives, the next one takes: it is read again after the loop back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size = self.output_size = 3
+        self.down, self.up = nn.Parameter(torch.randn(2, 3)), nn.Parameter(torch.randn(3, 2))
+
+    @classmethod
+    def examples(cls) -> Iterator[_LowRank]:
+        """One."""
+        yield cls()
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """A vector."""
+        return self.initial("h", batch_size, 3)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Through two units."""
+        y = torch.tanh(x + nn.functional.linear(nn.functional.linear(state, self.down), self.up))
+        return y, y
+
+
+def test_a_product_of_a_product() -> None:
+    torch.manual_seed(0)
+    compare(_LowRank().double(), 5, 3, Controls(), 1e-10)
+
+
 @pytest.mark.parametrize("size", [1, 3, 17, 65, 129])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sizes_that_are_no_multiple_of_a_vector(size: int, dtype: torch.dtype) -> None:

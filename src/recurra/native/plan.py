@@ -319,6 +319,8 @@ class Plan:
         self.backward_program = lower(roots, places, len(buffers.names))
         written = {kept[g]: g for g in over if g in kept}
         late = {over[g] for slot, g in written.items() if _read_late(self.backward_program, places, slot)}
+        sources_of_products = {source[0] for source, _, _ in self.weight_gradients}  # read when the loop is over
+        late |= {over[g] for slot, g in written.items() if slot.buffer in sources_of_products}
         for _ in self.backward_program.scratch:
             buffers.new()
         self.backward_buffers = buffers.names
