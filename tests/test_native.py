@@ -407,3 +407,39 @@ def test_threads_that_share_every_step_give_what_one_gives(kind: type[Cell], row
     for others in found[1:]:
         for one, other in zip(found[0], others):
             torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-12)
+
+
+class LowRank(Cell[Tensor, Tensor, Tensor]):
+    """A recurrent weight that is a product of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size, self.output_size = 3, 6
+        self.linear = nn.Linear(3, 6)
+        self.low, self.high = nn.Parameter(torch.randn(6, 2)), nn.Parameter(torch.randn(2, 6))
+
+    @classmethod
+    def examples(cls) -> Iterator[LowRank]:
+        """One."""
+        yield cls()
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Zeros."""
+        return self.initial("h", batch_size, 6)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A product of a product."""
+        h = torch.tanh(self.linear(x) + (state @ self.low) @ self.high)
+        return h, h
+
+
+@pytest.mark.parametrize("rows", [2, 9])
+def test_a_product_of_a_product_has_its_gradients(rows: int) -> None:
+    cell = LowRank().double()
+    xs = torch.randn(7, rows, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for run in (Native(), Loop()):
+        ys, _ = run(cell, xs)
+        found.append(torch.autograd.grad(ys.square().sum(), [xs, *cell.parameters()]))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
