@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls)
     """The compiled step, or the reason why there is none."""
     inputs, states = tree.leaves(xs), tree.leaves(state)
     leaves = [*inputs, *states, *tree.leaves(controls.forced), *walked.parameters]
-    if any(is_transformed(leaf) for leaf in leaves) or torch.autograd.forward_ad._current_level >= 0:
+    inside = torch._C._functorch.peek_interpreter_stack() is not None and any(map(is_transformed, leaves))
+    if inside or any(type(t) not in _TENSORS for t in leaves) or torch.autograd.forward_ad._current_level >= 0:
         return "inside torch.func or with forward-mode derivatives"
     if not all(leaf.is_cpu for leaf in leaves):
         return "not on the CPU"
@@ -103,11 +105,11 @@ def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls)
     num_steps, rows = inputs[0].shape[:2]
     if rows == 0 or num_steps == 0:
         return "no rows"
-    wanted = (
-        rows >= _MANY,
-        torch.is_grad_enabled() and any(leaf.requires_grad for leaf in (*inputs, *tree.leaves(controls.forced))),
-        torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves),
-    )
+    by_inputs = backward = False
+    if torch.is_grad_enabled():
+        by_inputs = any(leaf.requires_grad for leaf in (*inputs, *tree.leaves(controls.forced)))
+        backward = by_inputs or any(leaf.requires_grad for leaf in leaves)
+    wanted = (rows >= _MANY, by_inputs, backward)
     return _job_of(cell, walked, xs, state, controls, wanted)
 
 
@@ -315,7 +317,9 @@ class _Walked(NamedTuple):
     names: list[str]
 
 
+_TENSORS = {Tensor, nn.Parameter, nn.Buffer}
 _PLAIN = {bool, int, float, str}
+_OTHER = {dict, OrderedDict, set, type(None)}
 _ROWS = {tuple, list, frozenset}
 _INSIDE = {"_parameters", "_buffers", "_modules"}
 
@@ -347,7 +351,9 @@ def _walk(cell: Cell) -> _Walked:
                         parameters.append(held)
                         names.append(prefix + inner)
                         settings.append((held.shape, held.dtype))
-            elif isinstance(value, bool | int | float | str):  # numbers of classes of their own, enumerations
+            elif kind not in _OTHER and isinstance(
+                value, bool | int | float | str
+            ):  # numbers of classes of their own, enumerations
                 settings.append(value)
     return _Walked(tuple(settings), parameters, names)
 
@@ -588,7 +594,7 @@ class _Given(NamedTuple):
 def _values(given: _Given, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Any, list[Tensor]]:
     """Outputs and last states, what the backward part reads, imports."""
     plan = given.plan
-    imports, states, starts = given.split([t.detach().contiguous() for t in tensors])
+    imports, states, starts = given.split([t if t.is_contiguous() else t.contiguous() for t in tensors])
     alive = None if given.alive is None else given.alive.contiguous()
     reset = None if given.reset is None else given.reset.contiguous()
     ys, last, held = plan.forward(imports, states, starts, alive, reset, given.num_steps, given.rows)

@@ -323,6 +323,7 @@ class Plan:
         self.table_gradients = [  # (row, table, derivative by what was found there)
             (in_time(row, "row", 0).buffer, table, in_time(g, "dz", 0).buffer) for row, table, g in found.gathers
         ]
+        self.sum_sizes = {n: leaf.size for leaf, (how, n) in self.gradients.items() if how == "sum"}
         self.backward_program = lower(roots, places, len(buffers.names))
         written = {kept[g]: g for g in over if g in kept}
         late = {over[g] for slot, g in written.items() if _read_late(self.backward_program, places, slot)}
@@ -483,8 +484,7 @@ class Plan:
                 else:
                     array[_half(num_steps)].copy_(g)
             elif kind == "sum":
-                size = next(s.size for n, s in self._sums() if n == number)
-                array = torch.zeros((rows, size), dtype=self.dtype)
+                array = torch.zeros((rows, self.sum_sizes[number]), dtype=self.dtype)
             elif kind == "scratch":
                 slot = self.backward_scratch[number]
                 array = torch.empty((rows, slot.size), dtype=_torch(slot.dtype, self.dtype))
@@ -500,7 +500,7 @@ class Plan:
             if how == "time":
                 by_import[index] = arrays[number].reshape(num_steps, rows, *leaf.shape)
             elif name == "p":
-                by_import[index] = arrays[number].sum(0).reshape(leaf.shape)
+                by_import[index] = (arrays[number].sum(0) if rows > 1 else arrays[number]).reshape(leaf.shape)
             else:
                 by_start[index] = arrays[number].reshape(rows, *leaf.shape)
         for number, (kind, index) in enumerate(self.backward_buffers):
@@ -510,9 +510,15 @@ class Plan:
             a = arrays[buffer].reshape(-1, size)[: num_steps * rows, offset : offset + width]
             dz = arrays[out].reshape(num_steps * rows, -1)
             index, shape, start, strides = weight_place(weight)
-            into = by_import.setdefault(index, torch.zeros_like(imports[index]))
-            view = into.as_strided(shape, strides, start)
-            if strides[0] == 1 and strides[1] != 1:
+            turned = strides[0] == 1 and strides[1] != 1
+            dense = strides == ((1, shape[0]) if turned else (shape[1], 1))
+            if index not in by_import and dense and start == 0 and shape[0] * shape[1] == imports[index].numel():
+                by_import[index] = torch.mm(dz.t(), a) if turned else torch.mm(a.t(), dz)
+                continue
+            if index not in by_import:
+                by_import[index] = torch.zeros_like(imports[index])
+            view = by_import[index].as_strided(shape, strides, start)
+            if turned:
                 view.t().addmm_(dz.t(), a)
             else:
                 view.addmm_(a.t(), dz)
@@ -534,13 +540,6 @@ class Plan:
         by_import |= {leaf.attr[1] for leaf in self.gradients if leaf.attr[0] in ("x", "p")}
         by_start = {leaf.attr[1] for leaf in self.gradients if leaf.attr[0] == "c"}
         return by_import, {index for kind, index in self.backward_buffers if kind == "gs"}, by_start
-
-    def _sums(self) -> list[tuple[int, Slot]]:
-        return [
-            (number, Slot(number, "row", leaf.size, FLOAT))
-            for leaf, (how, number) in self.gradients.items()
-            if how == "sum"
-        ]
 
 
 class _Pace:
