@@ -348,8 +348,10 @@ def test_options_that_make_no_sense(
 def test_runs_that_are_no_runs(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert run("generate", str(nowhere), code=2) == (
-        f"LanguageModel: {nowhere} must be the folder of a saved model, got nothing there.\n"
+        f"recurra: {nowhere} must be the folder of a saved model, got nothing there.\n"
     )
+    for command in ("forecast", "export"):
+        assert run(command, str(nowhere), code=2).startswith(f"recurra: {nowhere} must be the folder of a saved model")
     assert "one without config.json" in run("evaluate", str(tmp_path), str(trained[0]), code=2)
     said = run("generate", str(trained[1]), "--prompt", "Ω", code=2)
     assert said.startswith("LanguageModel: prompt must be written with the 16 characters of the training text, got 'Ω'")

@@ -204,6 +204,23 @@ def test_what_a_long_table_is(head: list[str], row: Any, roles: Any, tmp_path: P
     assert shuffled == (roles if roles is not None and roles[1] is not None else None)
 
 
+def test_a_command_for_another_kind_of_model_says_what_it_is(models: Path) -> None:
+    for command, name, message in (
+        ("generate", "days", "days/model must be a language model, got a Forecaster. recurra forecast or predict asks"),
+        ("forecast", "wide", "wide/model must be a forecaster, got a SequenceClassifier."),
+    ):
+        assert message in " ".join(run(command, models / name / "model", code=2).split()).replace("\\", "/")
+
+
+def test_series_are_compared_with_their_nearest_neighbours(models: Path, tmp_path: Path) -> None:
+    """By warped time too where lengths differ; without validation every tenth of the run has a line."""
+    rows = [[n % 2, *[t * (n % 2) + n % 3 for t in range(10 + n % 4)]] for n in range(40)]
+    said = run("train", write(tmp_path / "ragged.csv", rows), "--out", tmp_path / "new", *QUICK)
+    assert "nearest neighbour, time warped" in said
+    assert "Euclidean" not in said
+    assert "50% 1 " in " ".join(said.split())
+
+
 def test_wide_tables_stay_wide(tmp_path: Path) -> None:
     assert read_series(wide(tmp_path)).roles is None
     short = write(tmp_path / "a.csv", [["id", "x", "label"], [1, 2, "a"], [2, 3, "b"], [3, 1, "a"]])

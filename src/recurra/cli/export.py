@@ -45,7 +45,7 @@ def export(
     check_choice("recurra", "--bits", bits, BITS)
     if data is not None and bits == 32:
         raise ValueError(sentence("recurra", "--data", "left out for 32 bits, which lose nothing", str(data)))
-    model = load_estimator(run, "cpu")
+    model = load_estimator(run, "cpu", where="recurra")
     folder = out if out is not None else run.absolute().with_name(f"{run.absolute().name}-c")
     prefix = name if name is not None else _prefix(run)
     given, words = real_inputs(run, model, data) if bits == 8 else (None, "")

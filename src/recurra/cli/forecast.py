@@ -31,7 +31,7 @@ def forecast(
 
     use_threads(threads)
     if file is None:
-        model = load_estimator(run)
+        model = load_estimator(run, where="recurra")
         check_forecaster(run, model, steps)
         found = model.forecast(None, steps)  # type: ignore[attr-defined]
     else:

@@ -27,10 +27,14 @@ def generate(
     """Let a saved language model write, from the beginning or after a prompt."""
     from ..core.checks import sentence
     from ..estimators import LanguageModel
+    from ..estimators.estimator import load_estimator
 
     if not 0 <= seed < 2**63:
         raise ValueError(sentence("recurra", "--seed", "at least 0 and below 2**63", seed))
-    model = LanguageModel.load(run)
+    model = load_estimator(run, where="recurra")
+    if not isinstance(model, LanguageModel):
+        hint = "recurra forecast or predict asks such a model."
+        raise ValueError(sentence("recurra", str(run), "a language model", f"a {type(model).__name__}", hint))
     if prompt == "\n":
         prompt = model.tokens_.newline
     text = model.generate(prompt, length, temperature, top_k, seed, top_p=top_p)

@@ -70,7 +70,8 @@ def model_facts(model: Any, said: Collection[str] = ()) -> list[tuple[str, str]]
 
 
 class TrainingScreen:
-    """A progress bar with the time left and a line for every validation: the ``on_progress`` of any estimator.
+    """A progress bar with the time left, and a line for every validation and every tenth of the run: the ``on_progress`` of any
+    estimator.
 
     Args:
         screen: where to.
@@ -92,7 +93,7 @@ class TrainingScreen:
             disable=not screen.is_terminal,
             expand=True,
         )
-        self.lines = self.num_notes = 0
+        self.lines = self.num_notes = self.tenth = 0
         self.past_middle = self.begun = False
 
     def __enter__(self) -> Self:
@@ -115,8 +116,11 @@ class TrainingScreen:
             self.num_notes = len(self.model.plan_["notes"])
             self.screen.print()
         sample = progress.sample if isinstance(progress, TrainingProgress) else None
-        if progress.validation is not None or (sample is not None and progress.update):
+        tenth = int(progress.part * 10 + 1e-9)
+        late = tenth > self.tenth and not math.isnan(progress.loss)  # nothing is held out, or it is measured seldom
+        if late or progress.validation is not None or (sample is not None and progress.update):
             self._line(progress)
+            self.tenth = tenth
         if sample is not None and self.show_samples and self._wanted(progress):
             show_sample(self.screen, f"what it writes after {progress.update:,} updates", sample)
         done = progress.update == progress.num_updates

@@ -362,24 +362,29 @@ def _in_a_sentence(where: str, folder: Path) -> Iterator[None]:
         raise type(error)(text) from None
 
 
-def load_estimator(folder: str | os.PathLike[str], device: str = "auto") -> Estimator:
+def load_estimator(folder: str | os.PathLike[str], device: str = "auto", *, where: str = "load_estimator") -> Estimator:
     """Read a saved model of any kind; see `Estimator.load`.
+
+    Args:
+        folder: of the model.
+        device: where it is to run.
+        where: who asks, for messages.
 
     Raises:
         FileNotFoundError: no folder, or a file is missing in it.
         ValueError: a file is damaged or foreign, or its kind is not known.
     """
-    kind = read_kind(folder)
+    kind = read_kind(folder, where)
     kinds = estimator_kinds()
     if kind not in kinds:
         known = ", ".join(sorted(kinds))
-        raise ValueError(damaged("load_estimator", Path(folder), CONFIG, f"its kind is {kind!r}, none of {known}"))
+        raise ValueError(damaged(where, Path(folder), CONFIG, f"its kind is {kind!r}, none of {known}"))
     return kinds[kind].load(folder, device)
 
 
-def read_kind(folder: str | os.PathLike[str]) -> str:
+def read_kind(folder: str | os.PathLike[str], where: str = "load_estimator") -> str:
     """Which kind of estimator a folder holds."""
-    return str(read_config(Path(folder), "load_estimator")["kind"])
+    return str(read_config(Path(folder), where)["kind"])
 
 
 def estimator_kinds() -> dict[str, type[Estimator]]:

@@ -213,7 +213,7 @@ def choose(where: str, estimator: Any, facts: Facts, parts: Parts, whole_rule: b
         notes.append(
             f"{frames} steps are read as one frame, so that the recurrence has at most {MOST_RECURRENT_STEPS} steps."
         )
-    notes.append(_hold_out_note(found))
+    notes.append(_hold_out_note(found, bool(getattr(estimator, "calibrate", False))))
     return found, notes
 
 
@@ -238,9 +238,11 @@ def _network_note(found: Choices, facts: Facts) -> str:
     )
 
 
-def _hold_out_note(found: Choices) -> str:
+def _hold_out_note(found: Choices, calibrates: bool) -> str:
     return {
-        "part": "A part of the data is held out, to measure and to calibrate the answers.",
+        "part": "A part of the data is held out, to measure"
+        + (" and to calibrate the answers." if calibrates else "."),
         "folds": f"Each of the {found.num_models} nets leaves out another part of the data, on which it is measured.",
-        "none": "Nothing is held out of these: only other data tell how good the model is; its answers are not calibrated.",
+        "none": "Nothing is held out of these: only other data tell how good the model is"
+        + ("; its answers are not calibrated." if calibrates else "."),
     }[found.hold_out]

@@ -202,7 +202,8 @@ class SequenceEstimator(Estimator):
         if validation is not None:
             held, held_targets = self._given(validation)
             self.choices_ = replace(self.choices_, hold_out="part")
-            decided[-1] = "The validation data choose the weights and calibrate the answers."
+            calibrates = " and calibrate the answers" if getattr(self, "calibrate", False) else ""
+            decided[-1] = f"The validation data choose the weights{calibrates}."
         elif parts.hold_out == "part" and not held:
             decided[-1] = "Nothing can be held out, since every class would lose its only sequence."
         self.notes_ = [*notes, *self._target_notes(targets), *self._encoder_notes(sequences), *decided]

@@ -10,6 +10,8 @@ from .page import Page
 from .parts import OTHER, OURS, cost, curves, facts, next_steps, percent, plain, quoted, verdict
 
 LONGEST = 28  # letters of a name in a picture
+TURNED = 4  # letters of a class below a square picture, beyond which the names are turned
+LETTERS_ABREAST = 80  # of all names below a wide picture, before they are turned
 
 
 def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
@@ -45,7 +47,9 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     texts = [[e["label"], e["text"]] for e in found.get("examples", []) if "text" in e]
     if texts:
         page.table(["class", "an example"], texts)
-    curves(page, record.get("history", []), "nats" if "accuracy" in metrics else "")
+    nets = config.get("fitted", {}).get("choices", {}).get("num_models", 1)
+    unit = "nats" + f", {nets} nets added up" * (nets > 1)
+    curves(page, record.get("history", []), unit if "accuracy" in metrics else "")
     if found.get("baselines"):
         page.section("Beside other methods")
         keys = [k for k in shown if k in metrics and any(k in b for b in found["baselines"])]
@@ -135,14 +139,14 @@ def _square(names: Sequence[str]) -> tuple[float, float]:
     """The size of a picture with a row and a column for each name."""
     side = min(8.0, 2.2 + 0.45 * len(names))
     longest = 0.1 * max(map(len, names))
-    return side + longest, side + longest * (len(names) > 5 or max(map(len, names)) > 8)
+    return side + longest, side + longest * (max(map(len, names)) > TURNED)
 
 
 def _draw_counts(figure: Any, counts: Sequence[Sequence[Any]]) -> None:
     axis = figure.subplots()
     names = [plain(_short(name)) for name, _ in counts]
     axis.bar(range(len(names)), [n for _, n in counts], color=OURS)
-    axis.set_xticks(range(len(names)), names, rotation=30 if len(names) > 8 else 0)
+    axis.set_xticks(range(len(names)), names, rotation=30 if sum(map(len, names)) > LETTERS_ABREAST else 0)
     axis.set(ylabel="sequences")
 
 
@@ -163,7 +167,7 @@ def _draw_confusion(figure: Any, classes: Sequence[str], confusion: Sequence[Seq
     shares = [[n / max(1, sum(row)) for n in row] for row in confusion]
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [plain(_short(c)) for c in classes]
-    axis.set_xticks(range(len(names)), names, rotation=45 if len(names) > 5 or max(map(len, names)) > 8 else 0)
+    axis.set_xticks(range(len(names)), names, rotation=45 if max(map(len, names)) > TURNED else 0)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel="predicted", ylabel="true")
     if len(names) <= 20:

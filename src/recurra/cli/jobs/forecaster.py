@@ -218,7 +218,7 @@ def _words(row: dict[str, Any]) -> str:
 def check_forecaster(run: Path, model: Any, steps: int | None = None) -> None:
     """Raise unless the model is a forecaster that can be asked for so many steps."""
     if getattr(model, "kind", "") != ForecasterJob.kind:
-        raise ValueError(sentence("recurra", str(run), "a forecaster", "another model"))
+        raise ValueError(sentence("recurra", str(run), "a forecaster", f"a {type(model).__name__}"))
     most = MAX_TIMES * model.horizon_
     if steps is not None and steps > most:
         hint = f"The model was trained for {model.horizon_}; more are made by feeding forecasts back."

@@ -237,6 +237,6 @@ def job_of_run(folder: Path, file: Path, roles: Roles, *, needs_labels: bool = T
     """
     from ...estimators.estimator import load_estimator
 
-    model = load_estimator(folder)
+    model = load_estimator(folder, where="recurra")
     job = next(job for job in jobs() if job.kind == model.kind)
     return job(file, roles.merged(remembered(folder).roles), 0.0, model=model, needs_labels=needs_labels), model

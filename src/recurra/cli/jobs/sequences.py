@@ -15,6 +15,7 @@ from ...core.checks import sentence
 from .job import Job
 
 WORST, EXAMPLES = 10, 8
+MOST_WARPED = 2_000_000_000  # pairs of values that the slow baseline compares: some seconds
 
 
 class SequenceJob(Job):
@@ -228,14 +229,22 @@ class SequenceClassifierJob(SequenceJob):
                 {"name": "words counted, logistic regression", "accuracy": float(words.fit(X, y).score(held, truth))}
             )
             return rows
+        import numpy as np
+
         lengths = {len(s) for s in self.sequences}
         if len(lengths) == 1:
-            import numpy as np
             from sklearn.neighbors import KNeighborsClassifier
 
             flat = [np.nan_to_num(np.stack(part)).reshape(len(part), -1) for part in (X, held)]
             nearest = KNeighborsClassifier(1).fit(flat[0], y)
             rows.append({"name": "nearest neighbour, Euclidean", "accuracy": float(nearest.score(flat[1], truth))})
+        size = sum(len(s) for s in held) * sum(s.size for s in X)
+        if size <= MOST_WARPED:
+            from ...estimators.warping import nearest_by_warping
+
+            queries, series = ([np.nan_to_num(s) for s in part] for part in (held, X))
+            right = nearest_by_warping(queries, series, y) == np.array(truth)
+            rows.append({"name": "nearest neighbour, time warped", "accuracy": float(right.mean())})
         return rows
 
     def result(self, found: dict[str, Any]) -> list[tuple[str, str]]:
