@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from recurra.cli.main import app
 from recurra.core import Cell, tree
 from recurra.core.catalog import members
 from recurra.core.cell import StochasticCell
+from recurra.core.spec import Leaf
 from recurra.engines import Loop
 from recurra.engines.native import stream_plan
 from recurra.estimators import LanguageModel
@@ -28,6 +30,64 @@ from recurra.export.network import quieted
 from recurra.testing import Setting
 from recurra.testing.generate import case, convert
 from recurra.wrappers import Readout, Residual, Stack
+
+
+class Given(NamedTuple):
+    """Input of `Mixed`."""
+
+    x: Any
+    gap: Any
+    flag: Any
+    place: Any
+
+
+class MixedState(NamedTuple):
+    """State of `Mixed`."""
+
+    h: Any
+    y: tuple[Any, Any]
+
+
+class Mixed(Cell[Given, Any, MixedState]):
+    """Every kind of number in the input, in a nested state, and in the output; names that C has taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 5))
+        self.register_buffer("i", torch.tensor([2, 3, 4]))
+
+    @classmethod
+    def examples(cls) -> Iterator[Mixed]:
+        """One."""
+        yield cls()
+
+    @property
+    def input_spec(self) -> Given:
+        """A vector, a number, a truth value, a whole number."""
+        whole = Leaf((), torch.int64, 0, 6)
+        return Given(Leaf((2,)), Leaf((), None, 0.0, 1.0), Leaf((), torch.bool), whole)
+
+    @property
+    def output_spec(self) -> tuple[Leaf, ...]:
+        """Likewise."""
+        return Leaf((3,)), Leaf((3,), torch.int64), Leaf((3,), torch.bool)
+
+    def initial_state(self, batch_size: int) -> MixedState:
+        """A vector; whole numbers and truth values."""
+        whole = self.initial("clock", batch_size, 3, dtype=torch.int64, value=-5)
+        return MixedState(
+            self.initial("h", batch_size, 3), (whole, self.initial("on", batch_size, 3, dtype=torch.bool))
+        )
+
+    def step(self, x: Given, state: MixedState) -> tuple[Any, MixedState]:
+        """A bit of everything."""
+        clock, on = state.y
+        h = torch.tanh(torch.cat([x.x, state.h], -1) @ self.weight.t() * x.gap[:, None])
+        h = torch.where(x.flag[:, None], h, state.h)
+        clock = clock + x.place[:, None] * self.i - 7
+        on = (h > 0) | on & (clock % 3 != 0)
+        y = (h.round() + torch.remainder(h, 0.3), clock // self.i, on)
+        return y, MixedState(h, (clock, on))
 
 
 class Example(NamedTuple):
@@ -47,6 +107,7 @@ def examples() -> list[Example]:
         Stack(Stack(LSTMCell(3, 4), GRUCell(4, 3)), Residual(Stack(ElmanCell(3, 3), GRUCell(3, 3)))),
         LSTMCell(3, 5).learn_initial_state(),
         Readout(GRUCell(1, 17), 9),
+        Mixed(),
     ]
     named = [(f"{name}{i}", cell) for name, cls in members("cells").items() for i, cell in enumerate(cls.examples())]
     found = []
@@ -343,6 +404,7 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         ValueError, match=r"^to_c: the model must be one whose step has a form in C, .* 'sort' has no native form"
     ):
         to_c(_Sorting(3, 4), tmp_path)
+    network_of(GRUCell(3, 4).double(), "net", 32, None)  # becomes float32
     with pytest.raises(ValueError, match="fitted first"):
         to_c(LanguageModel(), tmp_path)
     assert not list(tmp_path.iterdir())

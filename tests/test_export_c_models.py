@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from c_compiler import SANITIZERS, compiled, needs_compiler, run
+from recurra.cli.main import app
 from recurra.estimators import Forecaster, SequenceClassifier, SequenceRegressor
 from recurra.estimators.forecasting.windows import Prepared
 from recurra.export import to_c
@@ -107,6 +110,24 @@ def test_texts_are_refused(tmp_path: Path) -> None:
     model.fit(["good film", "bad film"] * 12, ["yes", "no"] * 12)
     with pytest.raises(ValueError, match="got one that reads texts"):
         to_c(model, tmp_path)
+
+
+def test_a_streaming_model_from_the_command(tmp_path: Path) -> None:
+    head = "@problemName x\n@timeStamps false\n@univariate true\n@classLabel true a b\n@data\n"
+    rng = np.random.default_rng(0)
+    lines = [",".join(f"{v:.4f}" for v in rng.normal(size=6)) + f":{'ab'[i % 2]}\n" for i in range(12)]
+    (tmp_path / "x.ts").write_text(head + "".join(lines))
+    runner, out = CliRunner(), str(tmp_path / "x-model")
+    options = ["--updates", "1", "--hidden-size", "4", "--models", "1", "--out", out]
+    result = runner.invoke(app, ["train", str(tmp_path / "x.ts"), "--streaming", *options])
+    assert result.exit_code == 0, result.output
+    result = runner.invoke(app, ["export", out, "--bits", "8", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["loss"]["measured_on"] == "2 series: what was held out of x.ts"
+    (tmp_path / "x.txt").write_text("to be or not to be\n" * 30)
+    result = runner.invoke(app, ["train", str(tmp_path / "x.txt"), "--streaming", "--out", str(tmp_path / "y")])
+    assert result.exit_code == 2
+    assert "recurra: --streaming must be left out for a language model" in result.output
 
 
 # --- forecasts ---

@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from recurra.cells.elman import ElmanCell
 from recurra.cells.lstm import LSTMCell
 from recurra.core import tree
-from recurra.core.cell import JoinCell
+from recurra.core.cell import JoinCell, PointwiseCell
+from recurra.core.spec import Leaf
 from recurra.engines import Hoisted, Loop
 from recurra.layers import Bidirectional, Grid, Recurrent
 
@@ -176,3 +177,29 @@ def test_grid_of_nothing_and_refusals(node: _NodeCell) -> None:
         Grid(ElmanCell(2, 3))
     with pytest.raises(ValueError, match=r"^Grid: sizes must be \(2, 2\), got \(2,\)\.$"):
         Grid(node)(torch.zeros(3, 3, 2, 2, dtype=torch.float64), sizes=torch.tensor([1, 2]))
+
+
+class _Switch(PointwiseCell[Tensor, Tensor]):
+    """Truth values in, their opposite out."""
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """One."""
+        yield cls()
+
+    @property
+    def input_spec(self) -> Leaf:
+        """A truth value."""
+        return Leaf((), torch.bool)
+
+    output_spec = input_spec
+
+    def pointwise(self, x: Tensor) -> Tensor:
+        """Its opposite."""
+        return ~x
+
+
+def test_truth_values_stay_what_they_are_where_rows_end() -> None:
+    ys, _ = Recurrent(_Switch(), Loop())(torch.zeros(3, 2, dtype=torch.bool), lengths=torch.tensor([3, 1]))
+    assert ys.dtype == torch.bool
+    assert ys.tolist() == [[True, True], [True, False], [True, False]]

@@ -74,7 +74,10 @@ class Engine(ABC):
 
 
 def _masked(values: Tree, alive: Tensor) -> Tree:
-    return tree.map(lambda leaf: torch.where(alive.reshape(*alive.shape, *[1] * (leaf.ndim - 2)), leaf, 0), values)
+    def leaf_masked(leaf: Tensor) -> Tensor:
+        return torch.where(alive.reshape(*alive.shape, *[1] * (leaf.ndim - 2)), leaf, leaf.new_zeros(()))
+
+    return tree.map(leaf_masked, values)
 
 
 _PASSED: weakref.WeakKeyDictionary[Cell, set[Any]] = weakref.WeakKeyDictionary()

@@ -72,8 +72,12 @@ class Network:
         return (
             f"Keep one `{name}_state` for each stream, call `{name}_reset` once, then `{name}_step` for each step; `{name}.h` "
             "says what goes in and out. Nothing is allocated and nothing global is written, so streams may run in different "
-            "threads."
+            f"threads. {self.reads()}"
         )
+
+    def reads(self) -> str:
+        """What the example does."""
+        return f"The example reads {self.num_inputs} numbers for each step and writes what comes out, a line a step."
 
     def usage(self) -> str:
         """How the example is called."""

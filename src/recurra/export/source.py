@@ -16,7 +16,7 @@ from ..core.checks import sentence
 from ..core.spec import Leaf, zeros
 from ..core.tree import Tree
 from ..engines.native import stream_plan
-from ..native.c import Array, CWriter, number
+from ..native.c import HELPERS, LIBRARY, Array, CWriter, number
 from ..native.graph import BOOLEAN, FLOAT, INTEGER
 from ..native.lower import Evaluator, Loop, Product, Program, Reduce, Slot, Stage, whole
 from ..native.plan import weight_place
@@ -35,7 +35,8 @@ _WORDS = """
 KEYWORDS = frozenset(_WORDS.split())
 """Words that are no names in C, or in C++, which may read the header."""
 _USED = "s x y token turn scratch scratch_whole scratch_flags i j k l m n p q r t B T"
-_TAKEN = KEYWORDS | frozenset(_USED.split())
+_TAKEN = KEYWORDS | frozenset(_USED.split()) | HELPERS | LIBRARY | {f"{name}f" for name in LIBRARY}
+_NUMBERED = re.compile(r"(v|z|total)\d+")
 """Names that a leaf of the state may not have in C."""
 
 
@@ -248,7 +249,7 @@ class Source:
 
     def _merge_fields(self, state: Tree, plan: Any) -> None:
         leaves = tree.leaves(state)
-        names = [f"{n}_state" if n in _TAKEN else n for n in _leaf_names(state, "h")]
+        names = [f"{n}_state" if n in _TAKEN or _NUMBERED.fullmatch(n) else n for n in _leaf_names(state, "h")]
         if not self.steps:
             self.state_like = tree.map(lambda _: 0, state)
             self.fields = [
@@ -271,7 +272,8 @@ class Source:
             self.scratch[kind] = max(self.scratch.get(kind, 0), size)
         inputs = {n - len(step.job.names): k for k, n in plan.traced.placeholders()}
         by_import = {inputs[i]: p for i, p in enumerate(step.inputs) if i in inputs}
-        writer, locals_, arrays = self.writer, _Locals(), dict[Slot, Array]()
+        writer, arrays = self.writer, dict[Slot, Array]()
+        locals_ = _Locals([*_TAKEN, *(p.name for p in (*step.inputs, *step.outputs))])
         present = "s->turn"
 
         def make(slot: Slot) -> Array:
@@ -405,17 +407,26 @@ class Source:
 
 
 class _Locals:
-    """Pointers at the beginning of a function."""
+    """Pointers at the beginning of a function.
 
-    def __init__(self) -> None:
+    Args:
+        taken: names that they may not have.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
         self.lines: list[str] = []
-        self.names: set[str] = set()
+        self.names: dict[str, str] = {}
+        self.taken = set(taken)
 
     def put(self, name: str, kind: str, value: str) -> str:
-        if name not in self.names:
-            self.names.add(name)
+        """A pointer's name, as near to the wanted one as may be."""
+        if value not in self.names:
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.names[value] = name
             self.lines.append(f"    {kind} {name} = {value};")
-        return name
+        return self.names[value]
 
 
 def _leaf_names(like: Tree, only: str) -> list[str]:

@@ -73,6 +73,10 @@ class TextNetwork(Network):
             what,
         ]
 
+    def reads(self) -> str:
+        """What the example does."""
+        return "The example writes a text."
+
     def usage(self) -> str:
         """Writes a text."""
         return f"./{self.name}"

@@ -414,7 +414,7 @@ class CWriter:
         if op == "floordiv":
             return (lambda a: f"{self.function('floor')}(({a[0]}) / ({a[1]}))"), True
         known = {"abs": "fabs", "round": "rint"}
-        if op in known or op in _LIBRARY:
+        if op in known or op in LIBRARY:
             name = self.function(known.get(op, op))
             return (lambda a: f"{name}({', '.join(a)})"), True
         raise Unsupported(f"the operation {op!r} has no form in C")
@@ -489,9 +489,11 @@ def number(value: float, bits: int = 32) -> str:
     return text + ("f" if bits == 32 else "")
 
 
-_LIBRARY = {
-    "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "atan", "floor", "ceil", "trunc", "pow",
-}  # fmt: skip
+LIBRARY = frozenset(
+    {"exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "pow"}
+    | {"floor", "ceil", "trunc", "fabs", "rint", "fmod", "isnan", "isfinite"}
+)
+"""Functions of ``math.h`` that are called, without the suffix for float."""
 
 
 def _helper(name: str, real: str, f: str) -> tuple[str, tuple[str, ...]]:
@@ -562,6 +564,9 @@ _HELPERS: dict[str, tuple[str, ...]] = {
         "whole_sub",
     ),
 }
+
+HELPERS = frozenset(_HELPERS) | {"product", "add_product", "product_of_bytes", "add_product_of_bytes"}
+"""Names of helper functions."""
 
 
 def _product_text(name: str, real: str) -> str:

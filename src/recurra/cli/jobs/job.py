@@ -105,7 +105,7 @@ class Job(ABC):
         Raises:
             ValueError: there is no choice.
         """
-        raise ValueError(sentence("recurra", "--streaming", f"left out for {self.what}", "it"))
+        raise ValueError(sentence("recurra", "--streaming", f"left out for {self.what}", "a text or a table"))
 
     def defaults(self) -> dict[str, Any]:
         """Arguments of the estimator where the user gave none."""
