@@ -27,9 +27,11 @@ from recurra.estimators import LanguageModel
 from recurra.export import to_c
 from recurra.export.c import network_of, write
 from recurra.export.network import quieted
+from recurra.layers import Recurrent
 from recurra.testing import Setting
 from recurra.testing.generate import case, convert
 from recurra.wrappers import Readout, Residual, Stack
+from test_native import RandomCell
 
 
 class Given(NamedTuple):
@@ -108,6 +110,7 @@ def examples() -> list[Example]:
         LSTMCell(3, 5).learn_initial_state(),
         Readout(GRUCell(1, 17), 9),
         Mixed(),
+        *(RandomCell(4, 5, [(seed + i, 3 * i + seed, i) for i in range(5)], seed) for seed in range(6)),
     ]
     named = [(f"{name}{i}", cell) for name, cls in members("cells").items() for i, cell in enumerate(cls.examples())]
     found = []
@@ -395,6 +398,8 @@ def test_a_committee_writes_its_average(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^to_c: model must be a cell or a fitted .*, got GRU\.$"):
         to_c(torch.nn.GRU(3, 4), tmp_path)
+    with pytest.raises(TypeError, match=r"got Recurrent\. Give its cell\.$"):
+        to_c(Recurrent(GRUCell(3, 4)), tmp_path)
     with pytest.raises(ValueError, match=r"^to_c: bits must be "):
         to_c(GRUCell(3, 4), tmp_path, bits=4)
     for name in ("2nd", "int", "a b", "../x", "", "é"):

@@ -40,6 +40,7 @@ def export(
     from ..export import to_c
     from ..export.c import BITS, loss_words
     from .screen import console, facts
+    from .train import finite
 
     check_choice("recurra", "--to", to, LANGUAGES)
     check_choice("recurra", "--bits", bits, BITS)
@@ -52,7 +53,7 @@ def export(
     found = to_c(model, folder, prefix, bits=bits, data=given, data_words=words)
     if as_json:
         values = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(found).items()}
-        typer.echo(json.dumps(values, indent=2))
+        typer.echo(json.dumps(finite(values), indent=2))
         return
     rows = [("Written", f"{found.folder}: {', '.join(found.files)}")]
     rows += [("Weights", f"{found.weight_bytes:,} bytes in {bits} bits; one stream {found.state_bytes:,} bytes")]

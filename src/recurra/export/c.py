@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import textwrap
@@ -112,7 +113,7 @@ def write(network: Network, folder: str | os.PathLike[str]) -> Exported:
         "bits": bits,
         "weight_bytes": found.weight_bytes,
         "state_bytes": found.state_bytes,
-        "loss": loss,
+        "loss": {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in loss.items()},
     }
     texts[f"{name}.json"] = json.dumps(facts, indent=2) + "\n"
     for file in files:
@@ -137,7 +138,8 @@ def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
     if isinstance(model, SequenceEstimator):
         return SequenceNetwork(model, name, bits, data)
     want = "a cell or a fitted LanguageModel, Forecaster, SequenceClassifier or SequenceRegressor"
-    raise TypeError(sentence(WHERE, "model", want, type(model).__name__))
+    hint = "Give its cell." if isinstance(getattr(model, "cell", None), Cell) else ""
+    raise TypeError(sentence(WHERE, "model", want, type(model).__name__, hint))
 
 
 def add_sizes(source: Source) -> None:
