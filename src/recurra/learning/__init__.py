@@ -2,5 +2,7 @@
 
 from .bptt import BPTT, TruncatedBPTT
 from .evolution import EvolutionStrategy, search
+from .rtrl import RTRL, SnAp
+from .uoro import UORO
 
-__all__ = ["BPTT", "EvolutionStrategy", "TruncatedBPTT", "search"]
+__all__ = ["BPTT", "RTRL", "UORO", "EvolutionStrategy", "SnAp", "TruncatedBPTT", "search"]

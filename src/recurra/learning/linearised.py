@@ -1,0 +1,349 @@
+"""A stretch of a stream, linearised: what every step does to the state, and what its loss wants of the state before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vjp, vmap
+
+from ..core import tree
+from ..core.cell import Cell, FeedbackCell, Noisy, StochasticCell, constant_leaves
+from ..core.loss import Loss, SequenceLoss, weighted_sum
+from ..core.rule import Chunk, Direction
+from ..core.tree import Tree
+from ..engines.loop import restart
+from ..engines.unroll import draw
+
+_MOST_ELEMENTS = 2**25  # of all Jacobians that are in memory together
+
+
+class Stretch(NamedTuple):
+    """T steps of B rows around the states that the cell really had.
+
+    Args:
+        direct: gradient of the weighted loss by the parameters, the states before the steps being held fixed.
+        wanted: (T, B, S) its derivative by the state before each step, all floating leaves side by side.
+        restarted: (T, B) rows that start again before a step, None for none.
+        alive: (T, B) False in the padding, None where there is none.
+        loss, weight: sums.
+        outputs: leaves (T, B, ...).
+        state: after the last step.
+        inputs: what the steps were taken with; `jacobians` reads it.
+    """
+
+    direct: Direction
+    wanted: Tensor
+    restarted: Tensor | None
+    alive: Tensor | None
+    loss: Tensor
+    weight: Tensor
+    outputs: Tree
+    state: Tree
+    inputs: _Inputs
+
+
+class _Inputs(NamedTuple):
+    """Everything a step reads, leaves (T, B, ...)."""
+
+    xs: Tree
+    states: Tree
+    forced: Tree
+    force_mask: Tensor | None
+
+
+class Transition(nn.Module):
+    """A cell's step with forcing, on tensors, as a function of parameters and state: what is differentiated."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: Tree, state: Tree, forced: Tree = None, mask: Tensor | None = None) -> tuple[Tree, Tree]:
+        """One step."""
+        y, new = self.cell.step(x, state)
+        if forced is not None:
+            assert isinstance(self.cell, FeedbackCell)
+            new = self.cell.force(new, forced, mask)
+        return y, new
+
+
+class _Start(nn.Module):
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self) -> Tree:
+        return self.cell.initial_state(1)
+
+
+def learning(cell: nn.Module) -> dict[str, Tensor]:
+    """The parameters that learn."""
+    return {name: p for name, p in cell.named_parameters() if p.requires_grad and p.is_floating_point()}
+
+
+def refusal(cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
+    """Why a rule that goes forward in time cannot train a cell with a loss; None if it can."""
+    if not isinstance(cell, Cell):
+        return f"it carries a state and needs a Cell, not {type(cell).__name__}; BPTT() takes any module."
+    if isinstance(loss, SequenceLoss):
+        return f"{type(loss).__name__} is a loss of whole sequences, which cannot be learned as it goes; use BPTT()."
+    if cell.training and isinstance(cell, StochasticCell) and cell.draw_weights(torch.Generator(cell.device)):
+        return "the cell's weights are noisy for the length of a sequence, and a stream has no end; use BPTT()."
+    return None
+
+
+def flat(state: Tree) -> Tensor:
+    """The floating leaves of a state side by side: (B, S), S at least 1."""
+    leaves = [leaf for leaf in tree.leaves(state) if leaf.is_floating_point()]
+    return torch.cat([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], 1)
+
+
+def flat_size(state: Tree) -> int:
+    """S."""
+    return sum(leaf[0].numel() if leaf.shape[0] else 0 for leaf in tree.leaves(state) if leaf.is_floating_point())
+
+
+def start_influence(cell: Cell) -> Tensor:
+    """(S, P) derivative of the initial state by the parameters; zero unless it is learned."""
+    parameters = learning(cell)
+    size = flat_size(cell.initial_state(1))
+    if size == 0:
+        return torch.zeros(0, sum(p.numel() for p in parameters.values()), dtype=cell.dtype, device=cell.device)
+    module = _Start(cell)
+
+    def start(values: dict[str, Tensor]) -> Tensor:
+        return flat(functional_call(module, {f"cell.{n}": v for n, v in values.items()}, ()))[0]
+
+    with torch.no_grad():
+        found = jacrev(start)({n: p.detach() for n, p in parameters.items()})
+    return side_by_side(found, parameters, size).to(cell.dtype)
+
+
+def side_by_side(found: dict[str, Tensor], parameters: dict[str, Tensor], *lead: int) -> Tensor:
+    """(*lead, P) from derivatives (*lead, *shape) by name."""
+    if not parameters:
+        return torch.zeros(*lead, 0)
+    return torch.cat([found[n].reshape(*lead, p.numel()) for n, p in parameters.items()], -1)
+
+
+def apart(vector: Tensor, parameters: dict[str, Tensor]) -> Direction:
+    """The inverse of `side_by_side` for one vector (P,)."""
+    parts = vector.split([p.numel() for p in parameters.values()])
+    return {n: part.reshape(p.shape) for (n, p), part in zip(parameters.items(), parts)}
+
+
+def moving(cell: Cell, x: Tree, state: Tree) -> Tensor:
+    """(S,) bool: the elements of the state that a reset starts again; constant leaves stay."""
+    kept = constant_leaves(cell, x, state)
+    parts = [
+        torch.full((leaf[0].numel() if leaf.shape[0] else 0,), not fixed)
+        for leaf, fixed in zip(tree.leaves(state), kept)
+        if leaf.is_floating_point()
+    ]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
+
+
+def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.Generator) -> Stretch:
+    """Take the steps, and differentiate the loss of each by the parameters and by the state before it.
+
+    Args:
+        state: before the first step, leaves (B, ...).
+        chunk: what is learned from.
+        loss: a value for every step.
+        generator: of the cell's noise.
+    """
+    xs, controls = chunk.xs, chunk.controls
+    num_steps, rows = (int(n) for n in tree.leaves(xs)[0].shape[:2])
+    alive = controls.alive(num_steps)
+    if alive is not None:
+        xs = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), xs)
+    drawn = draw(cell, xs, generator)
+    xs = Noisy(xs, drawn.noise) if isinstance(cell, StochasticCell) and not isinstance(xs, Noisy) else xs
+    module = Transition(cell)
+    before, restarted = [], controls.reset
+    if restarted is not None and alive is not None:
+        restarted = restarted & alive
+    with torch.no_grad():
+        for t in range(num_steps):
+            x = tree.at(xs, t)
+            if restarted is not None:
+                state = restart(cell, x, state, restarted[t])
+            before.append(state)
+            forced = None if controls.forced is None else tree.at(controls.forced, t)
+            mask = None if controls.force_mask is None else controls.force_mask[t]
+            _, new = module(x, state, forced, mask)
+            state = new if alive is None else tree.where(alive[t], new, state)
+    states = tree.stack(before)
+    inputs = _Inputs(xs, states, controls.forced, controls.force_mask)
+    parameters = learning(cell)
+    with torch.enable_grad():
+        held = tree.map(lambda leaf: _together(leaf).detach(), states)
+        floats = [leaf.requires_grad_() for leaf in tree.leaves(held) if leaf.is_floating_point()]
+        ys, _ = cell.step(tree.map(_together, xs), held)
+        ys = tree.map(lambda leaf: leaf.reshape(num_steps, rows, *leaf.shape[1:]), ys)
+        if alive is not None:
+            ys = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), ys)
+        value, weight = weighted_sum(loss.per_step(ys, chunk.targets), chunk.weights, alive)
+        named = list(parameters.values())
+        found: tuple[Tensor | None, ...] = (None,) * (len(named) + len(floats))
+        if value.requires_grad:
+            found = torch.autograd.grad(value, [*named, *floats], allow_unused=True)
+    direct = {
+        n: torch.zeros_like(p) if g is None else g.detach()
+        for (n, p), g in zip(parameters.items(), found[: len(named)])
+    }
+    wanted = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(floats, found[len(named) :])]
+    size = sum(leaf[0].numel() for leaf in wanted)
+    together = torch.cat([w.flatten(1) for w in wanted], 1) if wanted else value.new_zeros(num_steps * rows, 0)
+    return Stretch(
+        direct,
+        together.reshape(num_steps, rows, size).detach(),
+        restarted,
+        alive,
+        value.detach(),
+        weight.detach(),
+        tree.detach(ys),
+        tree.detach(state),
+        inputs,
+    )
+
+
+def _over(mask: Tensor, leaf: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * (leaf.ndim - mask.ndim))
+
+
+def _together(leaf: Tensor) -> Tensor:
+    """(T, B, ...) as (T * B, ...)."""
+    return leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])
+
+
+class _Row:
+    """The next state of one row as a function of parameters and state, for `torch.func`."""
+
+    def __init__(self, cell: Cell, inputs: _Inputs) -> None:
+        self.module, self.inputs = Transition(cell), inputs
+        self.parameters = {n: p.detach() for n, p in learning(cell).items()}
+
+    def leaves(self) -> tuple[Any, ...]:
+        """Everything that differs from row to row, (T * B, ...): floating state leaves, the others, the rest."""
+        states = [_together(leaf) for leaf in tree.leaves(self.inputs.states)]
+        floats = tuple(s.detach() for s in states if s.is_floating_point())
+        others = tuple(s for s in states if not s.is_floating_point())
+        rest = tree.leaves((self.inputs.xs, self.inputs.forced))
+        mask = self.inputs.force_mask
+        return floats, others, tuple(_together(r) for r in rest), () if mask is None else (_together(mask),)
+
+    def __call__(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
+    ) -> Tensor:
+        """(S,)."""
+        one, two = iter(floats), iter(others)
+        states = [
+            next(one if leaf.is_floating_point() else two).unsqueeze(0) for leaf in tree.leaves(self.inputs.states)
+        ]
+        state = tree.unflatten(self.inputs.states, states)
+        given = tree.unflatten((self.inputs.xs, self.inputs.forced), [r.unsqueeze(0) for r in rest])
+        mask = masks[0].unsqueeze(0) if masks else None
+        named = {f"cell.{n}": v for n, v in values.items()}
+        _, new = functional_call(self.module, named, (given[0], state, given[1], mask))
+        return flat(new)[0]
+
+
+def jacobians(
+    cell: Cell, made: Stretch, parameters: dict[str, Tensor] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every step, the derivatives of the next state by the state (B, S, S) and by the parameters (B, S, P).
+
+    Args:
+        parameters: at which they are taken; None for the cell's own.
+    """
+    row = _Row(cell, made.inputs)
+    row.parameters = parameters or row.parameters
+    num_steps, rows, size = made.wanted.shape
+    count = sum(p.numel() for p in row.parameters.values())
+    if size == 0 or num_steps == 0:
+        return
+    every = vmap(jacrev(row, argnums=(0, 1)), in_dims=(None, 0, 0, 0, 0))
+    leaves = row.leaves()
+    block = max(1, _MOST_ELEMENTS // max(1, rows * size * (size + count)))
+    with torch.no_grad():
+        for a in range(0, num_steps, block):
+            part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
+            by_parameters, by_states = every(row.parameters, *part)
+            num = part[0][0].shape[0]
+            immediate = side_by_side(by_parameters, row.parameters, num, size)
+            passed = torch.cat([d.reshape(num, size, -1) for d in by_states], -1)
+            for t in range(num // rows):
+                here = slice(t * rows, (t + 1) * rows)
+                yield passed[here], immediate[here]
+
+
+def pulled(cell: Cell, made: Stretch, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of the next state by the state, (T, B, S, S), and ``seeds`` times those by the parameters.
+
+    Args:
+        seeds: (T, B, S).
+
+    Returns:
+        (T, B, S, S) and (T, B, P).
+    """
+    row = _Row(cell, made.inputs)
+    num_steps, rows, size = made.wanted.shape
+    leaves, count = row.leaves(), num_steps * rows
+
+    def pull(seed: Tensor, *given: Any) -> Tensor:
+        back: Any = vjp(lambda values: row(values, *given), row.parameters)[1]
+        return side_by_side(back(seed)[0], row.parameters)
+
+    with torch.no_grad():
+        passed = vmap(jacrev(row, argnums=1), in_dims=(None, 0, 0, 0, 0))(row.parameters, *leaves)
+        found = vmap(pull)(seeds.reshape(count, size), *leaves)
+    together = torch.cat([d.reshape(count, size, -1) for d in passed], -1)
+    return together.reshape(num_steps, rows, size, size), found.reshape(num_steps, rows, -1)
+
+
+def _rows(leaves: Any, a: int, b: int) -> Any:
+    return tuple(tuple(leaf[a:b] for leaf in group) for group in leaves)
+
+
+_PROBES = 64
+
+
+def pattern(cell: Cell) -> tuple[Tensor, Tensor]:
+    """Which elements of the next state depend on which of the state, (S, S), and on which parameters, (S, P).
+
+    Found by steps from random states with random inputs and parameters around the cell's own, the same ones every time.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return leaf
+        return leaf + 0.5 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype).to(leaf.device)
+
+    def made_up(leaf: object) -> Tensor:
+        dtype = leaf.dtype or cell.dtype  # type: ignore[attr-defined]
+        shape = (1, _PROBES, *(n if isinstance(n, int) else 1 for n in leaf.shape))  # type: ignore[attr-defined]
+        if dtype.is_floating_point:
+            return torch.randn(shape, generator=generator, dtype=dtype).to(cell.device)
+        low, high = int(leaf.low or 0), int(leaf.high or 2)  # type: ignore[attr-defined]
+        return torch.randint(low, high, shape, generator=generator).to(device=cell.device, dtype=dtype)
+
+    with torch.no_grad():
+        state = tree.map(drawn, tree.detach(cell.initial_state(_PROBES)))
+        xs = tree.map(made_up, cell.input_spec)
+        xs = Noisy(xs, None) if isinstance(cell, StochasticCell) else xs
+    states = tree.map(lambda leaf: leaf.unsqueeze(0), state)  # a stretch of one step without a loss
+    size = flat_size(state)
+    zero = torch.zeros((), dtype=cell.dtype)
+    bare = Stretch(
+        {}, zero.new_zeros(1, _PROBES, size), None, None, zero, zero, None, state, _Inputs(xs, states, None, None)
+    )
+    moved = {n: drawn(p.detach()) for n, p in learning(cell).items()}
+    for passed, immediate in jacobians(cell, bare, moved):
+        return (passed != 0).any(0), (immediate != 0).any(0)
+    count = sum(p.numel() for p in learning(cell).values())  # no state
+    return torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, count, dtype=torch.bool)

@@ -1,0 +1,156 @@
+"""Real-time recurrent learning, exact and with a sparse influence matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..core import tree
+from ..core.cell import Cell
+from ..core.checks import check_positive
+from ..core.loss import Loss, SequenceLoss
+from ..core.rule import Chunk, Estimate, LearningRule
+from ..core.tree import Tree
+from .linearised import (
+    Stretch,
+    apart,
+    jacobians,
+    learning,
+    moving,
+    pattern,
+    refusal,
+    start_influence,
+    stretch,
+)
+
+
+class InfluenceCarry(NamedTuple):
+    """state: (B, ...); influence: (B, S, P) d state / d parameters; mask: (S, P) what of it is kept; rng: of the noise."""
+
+    state: Tree
+    influence: Tensor
+    mask: Tensor | None
+    rng: Tensor
+
+
+class _Influence(LearningRule[InfluenceCarry]):
+    """Carries the influence of the parameters on the state along."""
+
+    def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
+        """A cell whose weights are not noisy, and a loss with a value for each step."""
+        return refusal(cell, loss)
+
+    def _mask(self, cell: Cell) -> Tensor | None:
+        return None
+
+    def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> InfluenceCarry:
+        """The initial state and its own influence."""
+        assert isinstance(cell, Cell)
+        with torch.no_grad():
+            state = tree.detach(cell.initial_state(batch_size))
+        influence = start_influence(cell).expand(batch_size, -1, -1).clone()
+        rng = torch.Generator().manual_seed(seed).get_state()
+        return InfluenceCarry(state, influence, self._mask(cell), rng)
+
+    def step(
+        self, cell: nn.Module, carry: InfluenceCarry, chunk: Chunk, loss: Loss | SequenceLoss
+    ) -> tuple[InfluenceCarry, Estimate]:
+        """The gradient of a chunk, its past included."""
+        reason = self.supports(cell, loss)
+        if reason is not None:
+            raise TypeError(f"{type(self).__name__}: {reason}")
+        assert isinstance(cell, Cell)
+        assert isinstance(loss, Loss)
+        generator = torch.Generator()
+        generator.set_state(carry.rng)
+        made = stretch(cell, carry.state, chunk, loss, generator)
+        influence, reached = self._carried(cell, carry, made)
+        parameters = learning(cell)
+        through = apart(reached, parameters)
+        direction = {name: made.direct[name] + through[name] for name in parameters}
+        new = InfluenceCarry(made.state, influence, carry.mask, generator.get_state())
+        return new, Estimate(direction, made.loss, made.weight, made.outputs)
+
+    def _carried(self, cell: Cell, carry: InfluenceCarry, made: Stretch) -> tuple[Tensor, Tensor]:
+        """The influence after the last step, and what the losses want through the states."""
+        influence, total = carry.influence, carry.influence.new_zeros(carry.influence.shape[-1])
+        again = free = influence.new_zeros(0)
+        if made.restarted is not None and bool(made.restarted.any()):
+            again = start_influence(cell)
+            free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0))[:, None]
+        for t, (passed, immediate) in enumerate(jacobians(cell, made)):
+            if made.restarted is not None and again.ndim > 1:
+                influence = torch.where(made.restarted[t][:, None, None] & free, again, influence)
+            total = total + torch.einsum("bs,bsp->p", made.wanted[t], influence)
+            new = torch.baddbmm(immediate, passed, influence)
+            if carry.mask is not None:
+                new = torch.where(carry.mask, new, new.new_zeros(()))
+            influence = new if made.alive is None else torch.where(made.alive[t][:, None, None], new, influence)
+        return influence, total
+
+
+@dataclass(frozen=True)
+class RTRL(_Influence):
+    """Real-time recurrent learning: the exact gradient, forward in time, for any cell, wrapper and stack.
+
+        J_t = (d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta
+        direction = sum_t w_t (d L_t / d theta + (d L_t / d s_{t-1}) J_{t-1})
+
+    With parameters that stay, chunks of any length add up to the gradient of the whole stream, without its past being
+    stored. With parameters that change between chunks, J is the influence along the path that was really taken.
+
+    Raises:
+        TypeError: no cell, a loss of whole sequences, weights that are noisy for a sequence.
+    Source:
+        Williams & Zipser 1989, Neural Computation 1(2):270-280, doi:10.1162/neco.1989.1.2.270 (from memory)
+    Cost:
+        O(S^2 P) time and O(S P) memory for each row and step, S elements of the state and P parameters: n^4 and n^3 for n
+        fully recurrent units.
+    Example:
+        >>> from recurra.cells import ElmanCell
+        >>> from recurra.core import MeanSquaredError
+        >>> cell, rule = ElmanCell(3, 5), RTRL()
+        >>> chunk = Chunk(torch.zeros(1, 2, 3), torch.zeros(1, 2, 5))
+        >>> carry, estimate = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())
+        >>> carry.influence.shape
+        torch.Size([2, 5, 45])
+    """
+
+
+@dataclass(frozen=True)
+class SnAp(_Influence):
+    """Sparse n-step approximation of RTRL: of the influence, only what a parameter reaches within n steps is kept.
+
+        J_t = M_n * ((d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta)
+
+    M_n is the pattern of elements that are not zero after n steps, found by random steps of the cell. n = 1 keeps what a
+    parameter influences at once; for large n this is `RTRL`, for element-wise recurrences (IndRNN) already n = 1 is.
+
+    Args:
+        n: steps, at least 1.
+    Raises:
+        ValueError: n < 1.
+        TypeError: as `RTRL`.
+    Source:
+        Menick, Elsen, Evci, Osindero, Simonyan & Graves 2021, "Practical real time recurrent learning with a sparse
+        approximation to the Jacobian", ICLR (from memory)
+    Cost:
+        That of `RTRL`: the pattern is a mask here, not a sparse format.
+    """
+
+    exempt: ClassVar[dict[str, str]] = {"exact": "What a parameter reaches later than n steps on is left out."}
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive("SnAp", n=self.n)
+
+    def _mask(self, cell: Cell) -> Tensor:
+        """(S, P) what may be other than zero after n steps."""
+        passed, immediate = pattern(cell)
+        found = immediate
+        for _ in range(self.n - 1):
+            found = (found | ((passed.float() @ found.float()) > 0)) if passed.numel() else found
+        return found

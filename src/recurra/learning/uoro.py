@@ -1,0 +1,122 @@
+"""Unbiased online recurrent optimisation: real-time recurrent learning with an influence of rank one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..core import tree
+from ..core.cell import Cell
+from ..core.loss import Loss, SequenceLoss
+from ..core.rule import Chunk, Estimate, LearningRule
+from ..core.tree import Tree
+from .linearised import apart, flat_size, learning, moving, pulled, refusal, start_influence, stretch
+
+_TINY = 1e-30
+
+
+class UOROCarry(NamedTuple):
+    """state: (B, ...); of_state: (B, S) and of_parameters: (B, P), whose outer product stands for the influence; rng."""
+
+    state: Tree
+    of_state: Tensor
+    of_parameters: Tensor
+    rng: Tensor
+
+
+@dataclass(frozen=True)
+class UORO(LearningRule[UOROCarry]):
+    """Unbiased online recurrent optimisation: the influence is estimated by one outer product, without bias.
+
+        s~_t = rho_0 D_t s~_{t-1} + rho_1 nu,   theta~_t = theta~_{t-1} / rho_0 + nu^T I_t / rho_1
+        direction = sum_t w_t (d L_t / d theta + (d L_t / d s_{t-1} . s~_{t-1}) theta~_{t-1})
+
+    D_t and I_t are the derivatives of the step by state and parameters, nu is a vector of random signs, rho_0 and rho_1
+    balance the lengths of both factors: E[s~ theta~^T] = J, the influence that `RTRL` carries, while the parameters stay.
+
+    Raises:
+        TypeError: as `RTRL`.
+    Source:
+        Tallec & Ollivier 2018, "Unbiased online recurrent optimization", ICLR, arXiv:1702.05043 (from memory)
+    Cost:
+        O(S + P) memory for each row. Time here: S backward passes of a step, for D_t; the rule itself needs two.
+    Example:
+        >>> from recurra.cells import ElmanCell
+        >>> from recurra.core import MeanSquaredError
+        >>> cell, rule = ElmanCell(3, 5), UORO()
+        >>> chunk = Chunk(torch.zeros(1, 2, 3), torch.zeros(1, 2, 5))
+        >>> carry, estimate = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())
+        >>> carry.of_parameters.shape
+        torch.Size([2, 45])
+    """
+
+    exempt: ClassVar[dict[str, str]] = {
+        "exact": "It is an estimate: right on average over its random signs.",
+        "rows_add": "Every row draws its own signs, so a row alone has others than in a batch.",
+        "padding": "As for rows: a row alone draws other signs.",
+    }
+
+    def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
+        """A cell whose weights are not noisy, whose start is not learned, and a loss with a value for each step."""
+        reason = refusal(cell, loss)
+        if reason is None and isinstance(cell, Cell) and bool(start_influence(cell).any()):
+            return "the influence of a learned initial state has no rank of one; use RTRL()."
+        return reason
+
+    def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> UOROCarry:
+        """The initial state, and no influence."""
+        assert isinstance(cell, Cell)
+        with torch.no_grad():
+            state = tree.detach(cell.initial_state(batch_size))
+        size, count = flat_size(cell.initial_state(1)), sum(p.numel() for p in learning(cell).values())
+        zeros = torch.zeros(batch_size, size + count, dtype=cell.dtype, device=cell.device)
+        rng = torch.Generator().manual_seed(seed).get_state()
+        return UOROCarry(state, zeros[:, :size].clone(), zeros[:, size:].clone(), rng)
+
+    def step(
+        self, cell: nn.Module, carry: UOROCarry, chunk: Chunk, loss: Loss | SequenceLoss
+    ) -> tuple[UOROCarry, Estimate]:
+        """An unbiased estimate of the gradient of a chunk, its past included."""
+        reason = self.supports(cell, loss)
+        if reason is not None:
+            raise TypeError(f"UORO: {reason}")
+        assert isinstance(cell, Cell)
+        assert isinstance(loss, Loss)
+        generator = torch.Generator()
+        generator.set_state(carry.rng)
+        made = stretch(cell, carry.state, chunk, loss, generator)
+        num_steps, rows, size = made.wanted.shape
+        of_state, of_parameters = carry.of_state, carry.of_parameters
+        total = of_parameters.new_zeros(of_parameters.shape[-1])
+        if size and num_steps:
+            signs = torch.randint(0, 2, (num_steps, rows, size), generator=generator).to(made.wanted) * 2 - 1
+            passed, immediate = pulled(cell, made, signs)
+            free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0)).to(of_state.device)
+            for t in range(num_steps):
+                if made.restarted is not None:
+                    of_state = torch.where(made.restarted[t][:, None] & free, 0.0, of_state)
+                total = total + torch.einsum("bs,bs,bp->p", made.wanted[t], of_state, of_parameters)
+                forward = torch.einsum("bij,bj->bi", passed[t], of_state)
+                keep = _balance(of_parameters, forward)
+                give = _balance(immediate[t], signs[t])
+                new_state = keep * forward + give * signs[t]
+                new_parameters = of_parameters / keep + immediate[t] / give
+                if made.alive is not None:
+                    alive = made.alive[t][:, None]
+                    new_state = torch.where(alive, new_state, of_state)
+                    new_parameters = torch.where(alive, new_parameters, of_parameters)
+                of_state, of_parameters = new_state, new_parameters
+        parameters = learning(cell)
+        through = apart(total, parameters)
+        direction = {name: made.direct[name] + through[name] for name in parameters}
+        new = UOROCarry(made.state, of_state, of_parameters, generator.get_state())
+        return new, Estimate(direction, made.loss, made.weight, made.outputs)
+
+
+def _balance(long: Tensor, short: Tensor) -> Tensor:
+    """(B, 1) sqrt(|long| / |short|), 1 where one of them vanishes."""
+    a, b = long.norm(dim=1, keepdim=True), short.norm(dim=1, keepdim=True)
+    return torch.where((a > _TINY) & (b > _TINY), (a / b.clamp(min=_TINY)).sqrt(), torch.ones_like(a))

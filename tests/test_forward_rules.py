@@ -1,0 +1,162 @@
+"""Rules that go forward in time: what the laws do not ask."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recurra.cells import ElmanCell, GRUCell, IndRNNCell, JordanCell, LSTMCell
+from recurra.core import BinaryCrossEntropy, Cell, Chunk, Controls, MeanSquaredError, SequenceLoss
+from recurra.learning import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
+from recurra.learning.linearised import pattern
+from recurra.testing import Setting, laws
+from recurra.wrappers import Dropout, Readout, Stack
+
+EXACT = next(law for law in laws("rules") if law.name == "exact")
+
+
+def stream(cell: Cell, num_steps: int = 12, rows: int = 3, *, seed: int = 0) -> Chunk:
+    """Random steps with resets and weights."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    reset = torch.rand(num_steps, rows, generator=generator) < 0.15
+    weights = torch.rand(num_steps, rows, generator=generator, dtype=torch.float64)
+    xs, targets = draw(num_steps, rows, cell.input_size), draw(num_steps, rows, cell.output_size)
+    return Chunk(xs, targets, weights, Controls(reset=reset))
+
+
+def cut(chunk: Chunk, a: int, b: int) -> Chunk:
+    assert chunk.weights is not None
+    return Chunk(chunk.xs[a:b], chunk.targets[a:b], chunk.weights[a:b], chunk.controls.window(a, b))
+
+
+def along(rule: Any, cell: Cell, chunk: Chunk, edges: list[int], seed: int = 0) -> dict[str, Tensor]:
+    """The sum of the directions of a stream in pieces."""
+    carry, total = rule.init(cell, chunk.xs.shape[1], seed=seed), dict[str, Tensor]()
+    for a, b in itertools.pairwise(edges):
+        carry, estimate = rule.step(cell, carry, cut(chunk, a, b), MeanSquaredError())
+        total = {n: total.get(n, 0) + d for n, d in estimate.direction.items()}
+    return total
+
+
+CELLS = {
+    "elman": lambda: ElmanCell(2, 4),
+    "learned start": lambda: LSTMCell(2, 3).learn_initial_state(),
+    "stack": lambda: Readout(Stack(GRUCell(2, 3), LSTMCell(3, 3)), 2),
+    "feedback": lambda: JordanCell(2, 3, 2),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_pieces_of_a_stream_add_up_to_the_gradient_of_the_whole(name: str) -> None:
+    torch.manual_seed(0)
+    cell = CELLS[name]().double()
+    chunk = stream(cell)
+    wanted = BPTT().step(cell, BPTT().init(cell, 3), chunk, MeanSquaredError())[1].direction
+    for edges in ([0, 12], [0, 1, 2, 3, 7, 12], list(range(13))):
+        found = along(RTRL(), cell, chunk, edges)
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-10, atol=1e-12)
+    short = along(TruncatedBPTT(), cell, chunk, list(range(13)))
+    assert any(not torch.allclose(short[key], value, rtol=1e-3) for key, value in wanted.items())
+
+
+def test_sparse_influence_is_exact_where_the_pattern_is() -> None:
+    torch.manual_seed(0)
+    chunk = stream(ElmanCell(2, 4))
+    for cell, exact in ((IndRNNCell(2, 4), True), (ElmanCell(2, 4), False)):
+        cell = cell.double()
+        whole, sparse = (along(rule, cell, chunk, [0, 5, 12]) for rule in (RTRL(), SnAp(1)))
+        same = all(torch.allclose(sparse[n], d, rtol=1e-10, atol=1e-12) for n, d in whole.items())
+        assert same is exact
+        far = along(SnAp(9), cell, chunk, [0, 5, 12])
+        for n, d in whole.items():
+            torch.testing.assert_close(far[n], d, rtol=1e-10, atol=1e-12)
+
+
+def test_the_pattern_of_a_cell() -> None:
+    passed, immediate = pattern(IndRNNCell(2, 3))
+    assert torch.equal(passed, torch.eye(3, dtype=torch.bool))
+    passed, immediate = pattern(ElmanCell(2, 3))
+    assert bool(passed.all())
+    assert int(immediate.sum()) == sum(p.numel() for p in ElmanCell(2, 3).parameters())  # each weight reaches one unit
+
+
+def test_the_rank_one_estimate_is_unbiased() -> None:
+    """20 000 draws: rows of a batch that are alike, each with signs of its own."""
+    torch.manual_seed(0)
+    cell, rows, repeats = ElmanCell(2, 3).double(), 500, 40
+    one = stream(cell, 5, 1)
+    wanted = along(RTRL(), cell, one, [0, 5])
+    assert one.weights is not None
+    many = Chunk(
+        one.xs.expand(-1, rows, -1),
+        one.targets.expand(-1, rows, -1),
+        one.weights.expand(-1, rows),
+        Controls(reset=one.controls.reset.expand(-1, rows)),  # type: ignore[union-attr]
+    )
+    found = [along(UORO(), cell, many, [0, 2, 5], seed=seed) for seed in range(repeats)]
+    biased = 0
+    for name, exact in wanted.items():
+        means = torch.stack([f[name] / rows for f in found])
+        error = means.std(0) / repeats**0.5
+        z = (means.mean(0) - exact) / error.clamp(min=1e-12)
+        assert float(z.abs().max()) < 5, name
+        biased += int(((means.mean(0) - 0.5 * exact) / error.clamp(min=1e-12)).abs().max() > 5)
+    assert biased  # half of the gradient would be noticed
+
+
+def test_a_wrong_influence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recurra.learning import rtrl
+
+    right = rtrl.jacobians
+
+    def wrong(cell: Cell, made: Any) -> Any:
+        for passed, immediate in right(cell, made):
+            yield passed.transpose(1, 2), immediate
+
+    setting = Setting(num_steps=5, batch_size=2, dtype=torch.float64)
+    EXACT.enforce(RTRL(), GRUCell(2, 3), setting=setting)
+    monkeypatch.setattr(rtrl, "jacobians", wrong)
+    with pytest.raises(AssertionError, match="the whole sequence"):
+        EXACT.enforce(RTRL(), GRUCell(2, 3), setting=setting)
+
+
+class Whole(SequenceLoss):
+    """A loss of whole sequences."""
+
+    def per_sequence(self, ys: Any, targets: Any, lengths: Tensor | None) -> Tensor:
+        return ys.sum((0, 2))
+
+
+@pytest.mark.parametrize("rule", [RTRL(), SnAp(2), UORO()], ids=str)
+def test_refusals(rule: Any) -> None:
+    cell = ElmanCell(2, 3)
+    chunk = Chunk(torch.zeros(1, 1, 2), torch.zeros(1, 1, 3))
+    with pytest.raises(TypeError, match="Whole is a loss of whole sequences, which cannot be learned as it goes"):
+        rule.step(cell, rule.init(cell, 1), chunk, Whole())
+    assert rule.supports(torch.nn.Linear(2, 3), MeanSquaredError()) is not None
+    with pytest.raises(ValueError, match="SnAp: n must be"):
+        SnAp(0)
+
+
+def test_noise_and_padding_go_forward_too() -> None:
+    """A stack with dropout learns online, and its carry stays finite."""
+    torch.manual_seed(0)
+    cell = Readout(Dropout(GRUCell(3, 4), 0.3), 2).train()
+    rule = RTRL()
+    carry = rule.init(cell, 2, seed=1)
+    lengths = torch.tensor([2, 5])
+    chunk = Chunk(torch.randn(5, 2, 3), torch.rand(5, 2, 2), None, Controls(lengths=lengths))
+    for _ in range(3):
+        carry, estimate = rule.step(cell, carry, chunk, BinaryCrossEntropy())
+        assert all(bool(d.isfinite().all()) for d in estimate.direction.values())
+        assert float(estimate.weight) == 7
+    assert bool(carry.influence.isfinite().all())
