@@ -158,7 +158,9 @@ def driver(name: str, index: int, network: Any, rows: int, num_steps: int) -> st
     for p in step.outputs:
         lines.append(f"    {outs[p.dtype]} out_{p.name}[{max(1, p.size)}];")
         write.append(f"put(out_{p.name}, sizeof out_{p.name}[0] * {p.size});")
-    lines += [f"    {name}_state s;", f"    for (int row = 0; row < {rows}; ++row) {{", f"        {name}_reset(&s);"]
+    lines += [f"    {name}_state s;", f"    for (int row = 0; row < {rows}; ++row) {{"]
+    # what is read before it is written would be no number
+    lines += ["        memset(&s, 0xFF, sizeof s);", f"        {name}_reset(&s);"]
     for f in network.source.fields:
         where = f"s.{f.name}[0]" if f.turns else f"s.{f.name}"
         lines.append(f"        get({where}, sizeof {where}[0] * {f.size});")
@@ -222,7 +224,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             calls.append(f"        case {index}: run{index}(); break;")
     main = ["int main(int argc, char **argv)", "{", "    (void)argc;", "    switch (atoi(argv[1])) {", *calls]
     main += ["        default: return 5;", "    }", "    return 0;", "}"]
-    head = "#include <stdio.h>\n#include <stdlib.h>\n"
+    head = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
     text = "\n\n".join([head, together(folder, [n.name for _, _, n in names]), HELPERS, *texts, "\n".join(main)]) + "\n"
     (folder / "all.c").write_text(text)
     program = compiled(folder, ["all.c"], *SANITIZERS)

@@ -569,7 +569,8 @@ static void normalise({self.name}_state *s)
             f"{self.shape.horizon} in the same units. Inside: the scaling of the data and of each window, missing values, the "
             f"seasonal base, {self.nets} and their median"
             + (", the quantiles and their calibration." if setup.levels else "."),
-            "Not inside: reading timestamps, filling gaps between them, and forecasts further ahead than that.",
+            "Not inside: reading timestamps, filling gaps between them, and forecasts further ahead than that. Values are "
+            "handed over in float32, which holds about seven digits.",
             *(f"`{k}`: {v}." for k, v in self.words.items()),
         ]
         if setup.calendar:
