@@ -46,6 +46,7 @@ class LabelledSeries:
         channels: D names of the channels, where the file gives them.
         notes: what was repaired or left out, one sentence each.
         roles: of the columns of a table that was found to be long; None for anything else.
+        names: N names of the series in a long table; empty for anything else.
     """
 
     series: list[Array]
@@ -54,6 +55,7 @@ class LabelledSeries:
     channels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     roles: LongRoles | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """N."""
@@ -458,9 +460,9 @@ def parse_long(
         notes.append(
             f"{num_double} series have several rows with the same {time!r}; they follow each other as in the file."
         )
-    names = tuple(header[i] for i in keep)
+    channels = tuple(header[i] for i in keep)
     given = None if target is None else [labels[key] for key in found]
-    return _finished(series_found, given, where, channels=names, notes=notes)
+    return replace(_finished(series_found, given, where, channels=channels, notes=notes), names=tuple(found))
 
 
 def _keys(where: str, column: str, moments: Iterable[str]) -> dict[str, Any]:

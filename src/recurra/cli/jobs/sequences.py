@@ -24,6 +24,7 @@ class SequenceJob(Job):
     uses = ("target", "time", "series", "text")
     sequences: list[Any]
     labels: list[Any]
+    names: tuple[str, ...] = ()  # of the series in a long table
 
     def read(self) -> None:
         """The sequences and what is held out."""
@@ -54,6 +55,7 @@ class SequenceJob(Job):
                 self.file, target=roles.target, series=roles.series, time=roles.time, needs_labels=needed
             )
             self.sequences, labels, notes = found.series, found.labels, found.notes
+            self.names = found.names
             if found.roles is not None:  # a file to predict may not show it
                 self.roles = replace(roles, series=found.roles.series, time=found.roles.time)
         self.has_labels = labels is not None
@@ -115,13 +117,17 @@ class SequenceJob(Job):
         """The answer for each sequence; names and values."""
         if self.kind != "sequence_classifier":
             values = [float(value) for value in model.predict(self.sequences)]
-            return [{"sequence": i, "value": value} for i, value in enumerate(values)]
+            return [{"sequence": self.name_of(i), "value": value} for i, value in enumerate(values)]
         classes = [str(c) for c in model.classes_.tolist()]
         return [
-            {"sequence": i, "class": classes[int(row.argmax())]}
+            {"sequence": self.name_of(i), "class": classes[int(row.argmax())]}
             | {f"p({c})": round(float(p), 8) for c, p in zip(classes, row)}
             for i, row in enumerate(model.predict_proba(self.sequences))
         ]
+
+    def name_of(self, place: int) -> str | int:
+        """What a sequence is called: its place in the file, if nothing else."""
+        return self.names[place] if self.names else place
 
     def oddities(self, model: Any) -> list[str]:
         """What is odd about the sequences, seen from training."""
@@ -193,7 +199,7 @@ class SequenceClassifierJob(SequenceJob):
         found["reliability"] = _reliability(probabilities, truth, model.classes_.tolist())
         found["worst"] = [
             {
-                "name": str(self.held[row["index"]]),
+                "name": str(self.name_of(self.held[row["index"]])),
                 "true": str(row["truth"]),
                 "predicted": str(row["answer"]),
                 "sure": row["probability"],
@@ -205,7 +211,7 @@ class SequenceClassifierJob(SequenceJob):
             sure = probabilities.max(1)
             found["unsure"] = [
                 {
-                    "name": str(self.held[i]),
+                    "name": str(self.name_of(self.held[i])),
                     "true": truth[i],
                     "predicted": truth[i],
                     "sure": float(sure[i]),
@@ -314,7 +320,7 @@ class SequenceRegressorJob(SequenceJob):
         order = sorted(range(len(held)), key=lambda i: -abs(truth[i] - guess[i]))[:WORST]
         found["worst"] = [
             {
-                "name": str(self.held[i]),
+                "name": str(self.name_of(self.held[i])),
                 "true": f"{truth[i]:.4g}",
                 "predicted": f"{guess[i]:.4g}",
                 **self.shown(held[i]),
