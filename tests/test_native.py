@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -443,3 +446,101 @@ def test_a_product_of_a_product_has_its_gradients(rows: int) -> None:
         found.append(torch.autograd.grad(ys.square().sum(), [xs, *cell.parameters()]))
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_of_steps_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recurra.native import plan
+
+    torch.manual_seed(0)
+    controls = Controls(torch.tensor([31, 0, 17]), torch.rand(31, 3) < 0.2)
+    xs = torch.randn(31, 3, 4)
+    for cell in (GRUCell(4, 5), LSTMCell(4, 5, layer_norm=True)):
+        found = []
+        for block in (plan._BLOCK, 1, 30_000):
+            monkeypatch.setattr(plan, "_BLOCK", block)
+            for given in (Controls(), controls):
+                state = tree.map(lambda leaf: torch.zeros_like(leaf), cell.initial_state(3))
+                found.append(outcome(cell, xs, state, given, Native()))
+                with torch.no_grad():
+                    found[-1].append(Native()(cell, xs, state, given)[0])
+            monkeypatch.undo()
+        for other in (2, 4):
+            for a, b in zip(found[0] + found[1], found[other] + found[other + 1]):
+                assert torch.equal(a, b)
+
+
+_INTERRUPTED = """
+import os, signal, threading
+import torch
+from recurra.cells import ElmanCell
+from recurra.engines import Native
+torch.set_num_threads(1)
+cell = ElmanCell(1, 256)
+xs = torch.zeros(150_000, 1, 1)
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+with torch.no_grad():
+    Native()(cell, xs[:10])
+    threading.Timer(0.5, press).start()
+    try:
+        for _ in range(20):
+            Native()(cell, xs)
+        print("not interrupted")
+    except KeyboardInterrupt as error:
+        names = {frame.f_code.co_name for frame, _ in __import__("traceback").walk_tb(error.__traceback__)}
+        print("interrupted", "run" in names)
+    print(Native()(cell, xs[:10])[0].isfinite().all().item())
+"""
+
+
+def test_control_c_ends_a_long_loop() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["interrupted", "True", "True"], done.stdout + done.stderr
+
+
+def _after_fork(queue: Any, cell: Cell, xs: Tensor) -> None:
+    queue.put((torch.get_num_threads(), build.most_threads()))
+    torch.set_num_threads(1)  # as torch's own loaders do: its threads are gone too
+    queue.put(Native()(cell, xs)[0].detach().sum().item())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_threads_that_are_gone() -> None:
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    cell = IndRNNCell(1, 600)
+    xs = torch.randn(60, 12, 1)
+    try:
+        torch.set_num_threads(2)
+        wanted = Native()(cell, xs)[0].detach().sum().item()
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_after_fork, args=(queue, cell.requires_grad_(False), xs))
+        child.start()
+        assert queue.get(timeout=60) == (2, 1)
+        assert queue.get(timeout=60) == pytest.approx(wanted, rel=1e-4)
+        child.join(timeout=60)
+        assert child.exitcode == 0
+        assert build.most_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_whole_tiles_give_equal_bits_for_any_number_of_threads() -> None:
+    torch.manual_seed(0)
+    cell = GRUCell(8, 24).double()
+    xs = torch.randn(
+        40, 96, 8, dtype=torch.float64
+    )  # 96 rows are whole tiles of 1, 2, 3, 4, 6 or 8 rows in 2 or 4 parts
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                found.append(Native()(cell, xs)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

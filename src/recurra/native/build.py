@@ -212,6 +212,24 @@ def _prepare_symbols() -> None:
                 llvm.add_symbol(name + suffix, ctypes.cast(found, ctypes.c_void_p).value)
 
 
+_IS_CHILD = False
+
+
+def _after_fork() -> None:
+    """In a forked child the threads of OpenMP are gone, and a lock may have been held by a thread that is gone too."""
+    global _LOCK, _IS_CHILD
+    _LOCK, _IS_CHILD = threading.Lock(), True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def most_threads() -> int:
+    """As many as torch uses; one in a forked process, whose OpenMP would wait for threads that it does not have."""
+    return 1 if _IS_CHILD else torch.get_num_threads()
+
+
 def run(code: Code, name: str, data: Any, threads: int) -> None:
     """Call a function, on several threads."""
     library = _openmp()

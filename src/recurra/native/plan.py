@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from . import operations as _operations  # noqa: F401  known by being imported
 from .autodiff import Unsupported, differentiate
-from .build import Code, build, machine, run, second_level_cache, target_text
+from .build import Code, build, machine, most_threads, run, second_level_cache, target_text
 from .graph import BOOLEAN, FLOAT, Graph, Node, contiguous, reachable, read_from
 from .llvm import Writer
 from .lower import Evaluator, Loop, Product, Program, Reduce, Root, Slot, lower
@@ -114,6 +114,11 @@ _FEW = 4
 
 def _weight_of(program: Program) -> int:
     return sum(node.size for node in program.weights)
+
+
+_BLOCK = 100_000_000
+"""Elementary operations, about, between two looks at whether somebody pressed Ctrl-C: some tenths of a second at most; for
+many rows, which are faster, up to eight times as many."""
 
 
 class Plan:
@@ -374,7 +379,7 @@ class Plan:
         threads = caller.threads(num_steps, rows)
         packed, weights = caller.packed(imports)
         counter = torch.zeros(1, dtype=torch.int64)
-        most = torch.get_num_threads()
+        most = most_threads()
         may_share = name + "_shared" in self.code.functions and rows <= _FEW and num_steps > 1 and most > 1
         share = may_share and caller.pace.share()
         if share:
@@ -382,7 +387,7 @@ class Plan:
         pointers = [*[t.data_ptr() for t in arrays], *weights, counter.data_ptr()]
         data = caller.kind(threads, num_steps, rows, 0, *pointers)
         begin = time.perf_counter()
-        run(self.code, name, data, threads)
+        caller.run(name, data, num_steps, rows, counter)
         if may_share:
             caller.pace.took(share, (time.perf_counter() - begin) / num_steps)
         del packed
@@ -587,11 +592,37 @@ class _Caller:
             self.size += k * -(-n // self.width) * self.width
         self.work = _weight_of(program) + 50
         self.pace = _Pace()
+        slots = _slots(program)
+        self.effort = self.work + 20 * sum(slot.size for slot in slots)
+        bytes_of = {BOOLEAN: 1, FLOAT: self.element}
+        self.by_time = sorted({(s.buffer, s.size * bytes_of.get(s.dtype, 8)) for s in slots if s.mode == "time"})
 
     def threads(self, num_steps: int, rows: int) -> int:
         """As many as torch uses, unless the work is too small to share."""
         most = min(rows, num_steps * rows * self.work // 200_000)
-        return max(1, min(torch.get_num_threads(), most)) if most > 1 else 1
+        return max(1, min(most_threads(), most)) if most > 1 else 1
+
+    def run(self, name: str, data: Any, num_steps: int, rows: int, counter: Tensor) -> None:
+        """The function over all steps, in blocks that end soon, so that Ctrl-C is heard between them.
+
+        Args:
+            name: of the function; a name that begins with backward goes from the last block to the first.
+            data: what it is given; the number of steps, of those before and the pointers change from block to block.
+            num_steps, rows: T and B.
+            counter: at which threads that share every step meet, zero at the start of a block.
+        """
+        block = max(1, _BLOCK // (-(-rows // 8) * self.effort))
+        if num_steps <= block:
+            run(self.code, name, data, data[0])
+            return
+        pointers = [data[4 + buffer] for buffer, _ in self.by_time]
+        starts = range(0, num_steps, block)
+        for start in reversed(starts) if name.startswith("backward") else starts:
+            data[1], data[3] = min(block, num_steps - start), start
+            for (buffer, bytes_of_row), pointer in zip(self.by_time, pointers):
+                data[4 + buffer] = pointer + start * rows * bytes_of_row
+            counter.zero_()
+            run(self.code, name, data, data[0])
 
     def packed(self, imports: Sequence[Tensor]) -> tuple[Tensor | None, list[int]]:
         """Every weight (K, N) in panels of columns: the tensor that holds them all, and where each begins."""
@@ -605,6 +636,19 @@ class _Caller:
         data = self.table(*table)
         self.code.functions["pack"](ctypes.addressof(data))
         return into, pointers
+
+
+def _slots(program: Program) -> set[Slot]:
+    """Everything that a program reads or writes, the steps after the present one not told apart."""
+    found = set(program.places.values())
+    for stage in program.stages:
+        if isinstance(stage, Loop):
+            found |= {store.slot for store in stage.stores}
+        elif isinstance(stage, Product):
+            found |= {slot for slot in (stage.source, stage.slot, stage.start) if slot is not None}
+        else:
+            found.add(stage.slot)
+    return {replace(slot, shift=0) for slot in found}
 
 
 def _read_late(program: Program, given: dict[Node, Slot], slot: Slot) -> bool:
