@@ -458,11 +458,11 @@ def test_blocks_of_steps_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch) 
         found = []
         for block in (plan._BLOCK, 1, 30_000):
             monkeypatch.setattr(plan, "_BLOCK", block)
-            for given in (Controls(), controls):
+            for control in (Controls(), controls):
                 state = tree.map(lambda leaf: torch.zeros_like(leaf), cell.initial_state(3))
-                found.append(outcome(cell, xs, state, given, Native()))
+                found.append(outcome(cell, xs, state, control, Native()))
                 with torch.no_grad():
-                    found[-1].append(Native()(cell, xs, state, given)[0])
+                    found[-1].append(Native()(cell, xs, state, control)[0])
             monkeypatch.undo()
         for other in (2, 4):
             for a, b in zip(found[0] + found[1], found[other] + found[other + 1]):
