@@ -12,7 +12,7 @@ from ..native.graph import FLOAT, Node
 from ..native.lower import Program
 from ..native.plan import weight_place
 
-LEAST = 4  # shorter rows are left as they are: their scales would cost what they save
+LEAST = 2  # numbers in a row: a single one would take more room with its scale than as it is
 
 
 class Bytes(NamedTuple):

@@ -587,16 +587,16 @@ def _added_text(name: str, real: str) -> str:
     """``y += a w``: whole rows, so that compilers find vectors; four at once, so that y is read and written less."""
     of_bytes = name.endswith("bytes")
     words = "y += a w, w (k, n); a scale for each column" if of_bytes else "y += a w, w (k, n)"
-    weight, scale = ("int8_t", f", const {real} *restrict scale") if of_bytes else (real, "")
+    weight, scale = ("int8_t", f"const {real} *restrict scale, ") if of_bytes else (real, "")
     cast = f"({real})" if of_bytes else ""
     four = " + ".join(f"a{i} * {cast}w[{f'{i} * n + ' if i > 1 else 'n + ' if i else ''}j]" for i in range(4))
     one = f"a[0] * {cast}w[j]"
     if of_bytes:
         four, one = f"scale[j] * ({four})", f"scale[j] * ({one})"
-    head = f"static void {name}({real} *restrict y, const {real} *restrict a, const {weight} *restrict w{scale},"
+    head = f"static void {name}({real} *restrict y, const {real} *restrict a, const {weight} *restrict w,"
     return f"""/* {words} */
 {head}
-    size_t k, size_t n)
+    {scale}size_t k, size_t n)
 {{
     for (size_t i = 0; i < k / 4; ++i, a += 4, w += 4 * n) {{
         const {real} a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
