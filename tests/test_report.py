@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from recurra.cli.jobs import Roles
+from recurra.cli.jobs.forecaster import ForecasterJob
+from recurra.estimators import Forecaster
 from recurra.report import Page, write_report
+from recurra.report.forecaster import _draw_forecast
 from recurra.report.language_model import evaluation
+from recurra.report.sequence_classifier import _mistaken
 from recurra.report.write import write_evaluation
 
 EVIL = "<script>alert('x')</script> $x_1$ &amp; \"quoted\""
@@ -146,6 +151,30 @@ def test_a_page_without_mistakes_shows_what_was_least_sure(tmp_path: Path) -> No
     said = text_of("sequence_classifier", tmp_path, worst=[], unsure=unsure)
     assert "It made no mistake on the held-out sequences. Of these it was the least sure:" in said
     assert "51.0%" in said
+
+
+def test_steps_without_a_time_are_counted_from_the_beginning_of_the_series(tmp_path: Path) -> None:
+    """The picture shows the end of a series only; its axis says which steps these are."""
+    from matplotlib.figure import Figure
+
+    rows = "".join(f"{5 + i % 3 + 0.01 * i}\n" for i in range(90))
+    (tmp_path / "a.csv").write_text("sold\n" + rows)
+    job = ForecasterJob(tmp_path / "a.csv", Roles(horizon=4))
+    model = Forecaster(horizon=4, num_updates=2, hidden_size=4).fit(job.series)
+    found = job.evaluation(model, tmp_path)
+    for part, end in ((found["forecasts"][0], 90), (found["held_out"][0], found["held_out"][0]["first"] + 16)):
+        figure = Figure()
+        _draw_forecast(figure, part)
+        known, *_ = figure.axes[0].lines
+        assert list(known.get_xdata()) == list(range(end - 16, end))
+        forecast = next(line for line in figure.axes[0].lines if line.get_label() == "forecast")
+        assert list(forecast.get_xdata()) == list(range(end, end + 4))
+
+
+def test_words_above_pictures() -> None:
+    assert _mistaken({"true": "a", "predicted": "b"}, numbers=False) == "a taken for b"
+    assert _mistaken({"true": "1", "predicted": "2"}, numbers=True) == "1, predicted 2"
+    assert _mistaken({"true": "a", "predicted": "a"}, numbers=False) == "a"
 
 
 def test_numbers_read_well(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def _draw_series(figure: Any, series: Mapping[str, Any]) -> None:
 
 def _draw_forecast(figure: Any, series: Mapping[str, Any]) -> None:
     axis = figure.subplots()
-    before, start = _numbers(series["values"]), len(series["values"])
-    times, ahead = _at(series, "values", 0), _at(series, "point", start)
+    before, first = _numbers(series["values"]), int(series.get("first", 0))
+    times, ahead = _at(series, "values", first), _at(series, "point", first + len(before))
     axis.plot(times, before, color="#333", lw=1.0, label="known")
     if series.get("actual"):
         axis.plot(ahead, _numbers(series["actual"]), color="#333", lw=1.0, ls=":", label="what came")

@@ -61,6 +61,7 @@ def curves(page: Page, history: Sequence[Mapping[str, Any]], unit: str) -> None:
             if points:
                 axis.plot(*zip(*points), "o-", ms=3.5, lw=1.5, color=color, label=label)
         axis.set(xlabel="update", ylabel=f"loss in {unit}" if unit else "loss")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False)
 

@@ -101,7 +101,7 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
         page.table([columns[i] for i in keep], [[row[i] for i in keep] for row in rows])
         drawn = [
             {
-                "label": w["true"] if w["true"] == w["predicted"] else f"{w['true']} taken for {w['predicted']}",
+                "label": _mistaken(w, numbers="r2" in metrics),
                 "series": w["series"],
             }
             for w in worst
@@ -127,6 +127,13 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
 def _cell(row: Mapping[str, Any], key: str) -> str | float | None:
     value = row.get(key)
     return percent(value) if key in ("accuracy", "balanced_accuracy") else value
+
+
+def _mistaken(row: Mapping[str, Any], *, numbers: bool) -> str:
+    """What was true and what was said, above a picture."""
+    if row["true"] == row["predicted"]:
+        return str(row["true"])
+    return f"{row['true']}, predicted {row['predicted']}" if numbers else f"{row['true']} taken for {row['predicted']}"
 
 
 def _short(name: Any) -> str:

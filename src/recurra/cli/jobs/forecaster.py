@@ -176,6 +176,7 @@ class ForecasterJob(Job):
             "point": _plain(row["point"]),
             "point_times": known and known[len(history) :],
             "actual": _plain(row["actual"]),
+            "first": row["origin"] - len(history),
         }
         if row["low"] is not None:
             found.update(low=_plain(row["low"]), high=_plain(row["high"]), interval=f"{interval} interval")
@@ -187,7 +188,8 @@ class ForecasterJob(Job):
         if self.series.times is not None:
             length = len(self.series.values[i])
             times = [str(t) for t in self.series.times[i][:length][-points:]]
-        return {"name": self._name(i, c), "values": _plain(values), "values_times": times}
+        first = len(self.series.values[i]) - len(values)
+        return {"name": self._name(i, c), "values": _plain(values), "values_times": times, "first": first}
 
     def _ahead(self, forecast: Forecast, i: int, c: int) -> dict[str, Any]:
         drawn = self._drawn(i, c, 4 * forecast.horizon)
