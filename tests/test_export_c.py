@@ -30,7 +30,7 @@ from recurra.export.network import quieted
 from recurra.layers import Recurrent
 from recurra.testing import Setting
 from recurra.testing.generate import case, convert
-from recurra.wrappers import Readout, Residual, Stack
+from recurra.wrappers import Attention, Readout, Residual, Stack
 from test_native import RandomCell
 
 
@@ -415,6 +415,11 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fitted first"):
         to_c(LanguageModel(), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_caller_writes_is_named(tmp_path: Path) -> None:
+    to_c(next(iter(Attention.examples())), tmp_path, "a")
+    assert "of `a_state` and never changes it: write it after the reset." in (tmp_path / "README.md").read_text()
 
 
 class _Sorting(ElmanCell):

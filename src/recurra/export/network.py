@@ -56,7 +56,14 @@ class Network:
 
     def notes(self) -> list[str]:
         """Paragraphs for the README: what is inside, and what is not."""
-        return ["Inside: the step of the cell and its weights. The initial state is set by the function `reset`."]
+        found = [f"Inside: the step of the cell, its weights and its initial state, which `{self.name}_reset` sets."]
+        fixed = [f"`{f.name}` ({f.size} numbers)" for f in self.source.fields if not f.turns]
+        if fixed:
+            names = ", ".join(fixed)
+            found.append(
+                f"The step reads {names} of `{self.name}_state` and never changes it: write it after the reset."
+            )
+        return found
 
     def example(self) -> list[str]:
         """The body of ``main`` in the example."""
