@@ -274,6 +274,7 @@ def test_a_wrong_plan_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(autodiff, "_rules", wrong)
+    monkeypatch.setattr(engine, "_ALIKE", {})
     engine._SAID.clear()
     cell = ElmanCell(2, 3)
     with pytest.warns(RuntimeWarning, match="its plan gave other numbers"):
@@ -544,3 +545,22 @@ def test_whole_tiles_give_equal_bits_for_any_number_of_threads() -> None:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+def test_cells_that_are_alike_share_a_plan_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_ALIKE", {})
+    xs = torch.randn(4, 2, 3)
+
+    def plan(cell: Cell) -> Any:
+        ys, _ = Native()(cell, xs)
+        torch.testing.assert_close(ys, Loop()(cell, xs)[0], rtol=1e-5, atol=1e-6)
+        return next(iter(engine._PLANS[cell].values())).plan
+
+    one, two = ElmanCell(3, 5), ElmanCell(3, 5)
+    assert plan(one) is plan(two)
+    assert plan(ElmanCell(3, 5, activation="relu")) is not plan(one)
+    assert plan(ElmanCell(3, 6)) is not plan(one)
+    hidden = [ElmanCell(3, 5), ElmanCell(3, 5)]
+    for cell in hidden:
+        cell.hidden_object = object()  # who knows what the step does with it
+    assert plan(hidden[0]) is not plan(hidden[1])

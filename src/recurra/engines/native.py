@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -129,7 +130,7 @@ def _job_of(
         known = _PLANS[cell] = {}
     found = known.get(key)
     if found is None:
-        found = known[key] = _made(cell, xs, state, controls, wanted)
+        found = known[key] = _made(cell, key, xs, state, controls, wanted)
     return found
 
 
@@ -358,7 +359,36 @@ def _walk(cell: Cell) -> _Walked:
     return _Walked(tuple(settings), parameters, names)
 
 
-def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[bool, bool, bool]) -> Any:
+_ALIKE: dict[Any, tuple[Any, Tree]] = {}
+"""Plans, and the structures of their outputs, of cells that differ in the values of their parameters only."""
+
+_MOST_ALIKE = 512
+
+
+def _identity(cell: Cell) -> tuple[Any, ...] | None:
+    """Everything about a cell but its parameters' values; None where it holds something that cannot be compared."""
+    found: list[Any] = []
+    for module in cell.modules():
+        for name, value in vars(module).items():
+            if name in _INSIDE or value is None or type(value) in _PLAIN:
+                found.append((name, None if name in _INSIDE else value))
+            elif type(value) in _ROWS:
+                if not all(v is None or type(v) in _PLAIN for v in value):
+                    return None
+                found.append((name, repr(value)))
+            elif type(value) in _OTHER:
+                if value:
+                    return None
+            elif isinstance(value, FunctionType | BuiltinFunctionType | type) and not getattr(
+                value, "__closure__", None
+            ):
+                found.append((name, value))
+            else:
+                return None
+    return tuple(found)
+
+
+def _made(cell: Cell, key: Any, xs: Tree, state: Tree, controls: Controls, wanted: tuple[bool, bool, bool]) -> Any:
     many, by_inputs, backward = wanted
     try:
         from ..native.autodiff import Unsupported
@@ -366,6 +396,12 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[b
     except ImportError as error:
         return _Refusal(f"the native engine needs the package llvmlite ({error}); running on Hoisted instead.")
     job = _Job(cell, xs, state, controls)
+    identity = _identity(cell)
+    alike = None if identity is None else (key, identity, tree.map(_form, (xs, state, controls.forced)))
+    if alike in _ALIKE:
+        job.plan, job.y_like = _ALIKE[alike]
+        if job.check(cell, xs, state, controls, backward=backward) is None:
+            return job
     try:
         variant = Variant(
             controls.lengths is not None, controls.reset is not None, backward, many=many, inputs=by_inputs
@@ -382,6 +418,10 @@ def _made(cell: Cell, xs: Tree, state: Tree, controls: Controls, wanted: tuple[b
     if wrong is not None:
         name = type(cell).__name__
         return _say(f"Native: {name} runs on Hoisted instead, since its plan gave other numbers ({wrong}).")
+    if alike is not None:
+        if len(_ALIKE) >= _MOST_ALIKE:
+            del _ALIKE[next(iter(_ALIKE))]
+        _ALIKE[alike] = job.plan, job.y_like
     return job
 
 
