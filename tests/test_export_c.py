@@ -213,7 +213,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for bits in (32, 8) if example.name[-1] == "0" else (32,):
             name, index = f"{example.name.lower()}_{bits}", len(names)
             try:
-                network = network_of(example.cell, name, bits, None)
+                network = network_of(example.cell, name, bits)
             except ValueError as error:
                 answers[example.name] = str(error)
                 break
@@ -420,6 +420,23 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 def test_what_the_caller_writes_is_named(tmp_path: Path) -> None:
     to_c(next(iter(Attention.examples())), tmp_path, "a")
     assert "of `a_state` and never changes it: write it after the reset." in (tmp_path / "README.md").read_text()
+
+
+@needs_compiler
+def test_a_state_to_begin_from(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cell = Attention(GRUCell(2 + 3, 4), 3, 5)
+    state = cell.attend(torch.randn(1, 7, 3), torch.tensor([6]))
+    to_c(cell, tmp_path, "a", state=state)
+    xs = torch.randn(4, 1, 2)
+    with torch.no_grad():
+        ys, _ = Loop()(cell, xs, state)
+    given = " ".join(str(v) for v in xs.reshape(-1).tolist()).encode()
+    lines = run(compiled(tmp_path, ["a.c", "a_example.c"], *SANITIZERS), given).decode().splitlines()
+    ours = torch.tensor([[float(v) for v in line.split()] for line in lines])
+    torch.testing.assert_close(ours, ys[:, 0], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="Attention"):
+        to_c(cell, tmp_path, "a", state=cell.attend(torch.randn(2, 7, 3)))
 
 
 class _Sorting(ElmanCell):

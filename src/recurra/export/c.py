@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.cell import Cell
 from ..core.checks import check_choice, sentence
+from ..core.tree import Tree
 from ..training.files import write_atomically
 from .network import Network
 from .source import KEYWORDS, WHERE, Source, in_comment
@@ -49,6 +50,7 @@ def to_c(
     bits: int = 32,
     data: Any = None,
     data_words: str = "",
+    state: Tree = None,
 ) -> Exported:
     """Write a network as C99 that needs nothing but the C library's ``math.h``.
 
@@ -66,6 +68,8 @@ def to_c(
         data: real inputs on which the loss of accuracy by 8 bits is measured: leaves (T, B, ...) for a cell, a text for a
             language model, sequences for a classifier or regressor, series for a forecaster. Without it, made-up input.
         data_words: what these inputs are, for the README.
+        state: of a cell, from which a stream begins, leaves (1, ...): for one, ``decoder.attend(memory)``. None for the
+            cell's own initial state.
 
     Returns:
         What was written, with the measured loss.
@@ -85,7 +89,7 @@ def to_c(
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in KEYWORDS:
         want = "a name in C: a letter, then letters, digits and _, at most 41, no word of the language"
         raise ValueError(sentence(WHERE, "name", want, repr(name)))
-    network = network_of(model, name, bits, data)
+    network = network_of(model, name, bits, data, state)
     network.data_words = data_words or network.data_words
     return write(network, folder)
 
@@ -121,7 +125,7 @@ def write(network: Network, folder: str | os.PathLike[str]) -> Exported:
     return found
 
 
-def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
+def network_of(model: Any, name: str, bits: int, data: Any = None, state: Tree = None) -> Network:
     """The kind of program that a model becomes."""
     from ..estimators import Forecaster, LanguageModel
     from ..estimators.sequence_estimator import SequenceEstimator
@@ -130,7 +134,9 @@ def network_of(model: Any, name: str, bits: int, data: Any) -> Network:
     from .text import TextNetwork
 
     if isinstance(model, Cell):
-        return Network(model, name, bits, data)
+        return Network(model, name, bits, data, state)
+    if state is not None:
+        raise ValueError(sentence(WHERE, "state", "left out for a model that is no cell", type(state).__name__))
     if isinstance(model, LanguageModel):
         return TextNetwork(model, name, bits, data)
     if isinstance(model, Forecaster):

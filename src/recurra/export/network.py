@@ -27,13 +27,14 @@ class Network:
         name: prefix in C.
         bits: of a weight, 32 or 8.
         data: real inputs to measure the loss of accuracy on; None where there are none.
+        state: of a cell, from which a stream begins; None for the cell's own.
     """
 
     data_words = "the inputs that were given"
     example_includes: tuple[str, ...] = ("#include <stddef.h>", "#include <stdint.h>", "#include <stdio.h>")
 
-    def __init__(self, model: Any, name: str, bits: int, data: Any = None) -> None:
-        self.model, self.name, self.bits, self.data = model, name, bits, data
+    def __init__(self, model: Any, name: str, bits: int, data: Any = None, state: Tree = None) -> None:
+        self.model, self.name, self.bits, self.data, self.state = model, name, bits, data, state
         self.source = Source(name, bits)
         self.functions: list[str] = []
         self.tables: list[str] = []
@@ -45,9 +46,12 @@ class Network:
     def write(self) -> None:
         """Put the functions into ``source``."""
         self.cell = quieted(self.model)
-        self.source.add(
-            "step", self.cell, words="One step: the state changes, y is the output. x and y must not overlap."
-        )
+        state = None
+        if self.state is not None:
+            self.model.check_state(self.state, 1)
+            state = tree.map(lambda v: v.detach().cpu().float() if v.is_floating_point() else v.cpu(), self.state)
+        words = "One step: the state changes, y is the output. x and y must not overlap."
+        self.source.add("step", self.cell, words=words, state=state)
 
     def title(self) -> list[str]:
         """What it is, for the header and the README."""

@@ -197,6 +197,7 @@ class Source:
         words: str = "",
         *,
         public: bool = True,
+        state: Tree = None,
     ) -> Step:
         """A function that makes one step of a cell; all functions have the same state.
 
@@ -206,12 +207,13 @@ class Source:
             inputs, outputs: names of their leaves; None for names from their specs.
             words: what the function does.
             public: for others than this file.
+            state: from which a stream begins, leaves (1, ...); None for the cell's own.
         Raises:
             ValueError: it cannot be written; the sentence says why.
         """
         with torch.no_grad():
             x = zeros(cell.input_spec, 1, dtype=torch.float32, device=cell.device)
-            state = cell.initial_state(1)
+            state = cell.initial_state(1) if state is None else state
             given = quiet(x) if isinstance(cell, StochasticCell) else x
             job = stream_plan(cell, given, state, compiled=False)
         if isinstance(job, str):
