@@ -25,6 +25,7 @@ from recurra.engines import Loop, Native
 from recurra.engines import native as engine
 from recurra.native import build
 from recurra.native.graph import FLOAT, Graph, split_flat
+from recurra.wrappers import Attention
 
 UNARY = (torch.tanh, torch.sigmoid, torch.relu, torch.abs, torch.sin, torch.square, nn.functional.softplus, torch.exp)
 BINARY = (torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum, lambda a, b: a / (b.abs() + 1))
@@ -215,6 +216,19 @@ def test_second_derivatives() -> None:
     given = [g.requires_grad_() for g in given]
     assert torch.autograd.gradcheck(run, given)
     assert torch.autograd.gradgradcheck(run, given)
+
+
+def test_attention_over_several_places() -> None:
+    torch.manual_seed(0)
+    cell = Attention(GRUCell(2 + 3, 4), 3, 5).double()
+    memory = torch.randn(2, 7, 3, dtype=torch.float64)
+    state = tree.map(torch.Tensor.detach, cell.attend(memory, torch.tensor([6, 3])))
+    xs = torch.randn(4, 2, 2, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = outcome(cell, xs, state, Controls(), Native())
+    for a, b in zip(ours, outcome(cell, xs, state, Controls(), Loop())):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_nan_and_infinity_pass_through() -> None:

@@ -263,9 +263,12 @@ def _addmm(r: _Reader, n: fx.Node, c: Any, a: Any, b: Any, beta: float = 1, alph
 
 
 @_on(aten.mv.default)
-def _mv(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
-    left, right = r.value(a), r.value(b)
-    if not left.batched or right.batched:
+def _mv(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
+    left, right = r.any_value(a), r.value(b)
+    if isinstance(left, Turned) and left.axis == 0 and not right.batched:
+        sums = r.graph.reduce("sum", r.graph.elementwise("mul", left.node, right), [1])
+        return Turned(sums, 0, left.inner)
+    if isinstance(left, Turned) or not left.batched or right.batched:
         raise Unsupported("a matrix times a vector of the batch has no native form")
     return r.graph.reduce("sum", r.graph.elementwise("mul", left, right), [0])
 
