@@ -12,7 +12,6 @@ from torch import Tensor
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, JordanCell, LSTMCell
 from recurra.core import BinaryCrossEntropy, Cell, Chunk, Controls, MeanSquaredError, SequenceLoss
 from recurra.learning import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
-from recurra.learning.linearised import pattern
 from recurra.testing import Setting, laws
 from recurra.wrappers import Dropout, Readout, Stack
 
@@ -79,14 +78,6 @@ def test_sparse_influence_is_exact_where_the_pattern_is() -> None:
         far = along(SnAp(9), cell, chunk, [0, 5, 12])
         for n, d in whole.items():
             torch.testing.assert_close(far[n], d, rtol=1e-10, atol=1e-12)
-
-
-def test_the_pattern_of_a_cell() -> None:
-    passed, immediate = pattern(IndRNNCell(2, 3))
-    assert torch.equal(passed, torch.eye(3, dtype=torch.bool))
-    passed, immediate = pattern(ElmanCell(2, 3))
-    assert bool(passed.all())
-    assert int(immediate.sum()) == sum(p.numel() for p in ElmanCell(2, 3).parameters())  # each weight reaches one unit
 
 
 def test_the_rank_one_estimate_is_unbiased() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vjp, vmap
+from torch.func import functional_call, jacrev, vmap
 
 from ..core import tree
 from ..core.cell import Cell, FeedbackCell, Noisy, StochasticCell, constant_leaves
@@ -252,98 +253,55 @@ class _Row:
         return flat(new)[0]
 
 
-def jacobians(
-    cell: Cell, made: Stretch, parameters: dict[str, Tensor] | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """For every step, the derivatives of the next state by the state (B, S, S) and by the parameters (B, S, P).
-
-    Args:
-        parameters: at which they are taken; None for the cell's own.
-    """
+def jacobians(cell: Cell, made: Stretch) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every step, the derivatives of the next state by the state (B, S, S) and by the parameters (B, S, P)."""
     row = _Row(cell, made.inputs)
-    row.parameters = parameters or row.parameters
     num_steps, rows, size = made.wanted.shape
     count = sum(p.numel() for p in row.parameters.values())
     if size == 0 or num_steps == 0:
         return
-    every = vmap(jacrev(row, argnums=(0, 1)), in_dims=(None, 0, 0, 0, 0))
     leaves = row.leaves()
     block = max(1, _MOST_ELEMENTS // max(1, rows * size * (size + count)))
-    with torch.no_grad():
-        for a in range(0, num_steps, block):
-            part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
-            by_parameters, by_states = every(row.parameters, *part)
-            num = part[0][0].shape[0]
-            immediate = side_by_side(by_parameters, row.parameters, num, size)
-            passed = torch.cat([d.reshape(num, size, -1) for d in by_states], -1)
-            for t in range(num // rows):
-                here = slice(t * rows, (t + 1) * rows)
-                yield passed[here], immediate[here]
+    for a in range(0, num_steps, block):
+        part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
+        num = part[0][0].shape[0]
+        by_parameters, by_states = _together_or_one_by_one(row, part, num)
+        immediate = side_by_side(by_parameters, row.parameters, num, size)
+        passed = torch.cat([d.reshape(num, size, -1) for d in by_states], -1)
+        for t in range(num // rows):
+            here = slice(t * rows, (t + 1) * rows)
+            yield passed[here], immediate[here]
 
 
-def pulled(cell: Cell, made: Stretch, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of the next state by the state, (T, B, S, S), and ``seeds`` times those by the parameters.
-
-    Args:
-        seeds: (T, B, S).
-
-    Returns:
-        (T, B, S, S) and (T, B, P).
-    """
-    row = _Row(cell, made.inputs)
-    num_steps, rows, size = made.wanted.shape
-    leaves, count = row.leaves(), num_steps * rows
-
-    def pull(seed: Tensor, *given: Any) -> Tensor:
-        back: Any = vjp(lambda values: row(values, *given), row.parameters)[1]
-        return side_by_side(back(seed)[0], row.parameters)
-
-    with torch.no_grad():
-        passed = vmap(jacrev(row, argnums=1), in_dims=(None, 0, 0, 0, 0))(row.parameters, *leaves)
-        found = vmap(pull)(seeds.reshape(count, size), *leaves)
-    together = torch.cat([d.reshape(count, size, -1) for d in passed], -1)
-    return together.reshape(num_steps, rows, size, size), found.reshape(num_steps, rows, -1)
+def _together_or_one_by_one(row: _Row, part: Any, num: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Jacobians of all rows in one go; row by row through autograd for a step that `torch.func` cannot map."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: Any = vmap(jacrev(row, argnums=(0, 1)), in_dims=(None, 0, 0, 0, 0))(row.parameters, *part)
+            return found
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+    columns: list[Any] = []
+    for i in range(num):
+        one = tuple(tuple(leaf[i] for leaf in group) for group in part)
+        with torch.enable_grad():
+            values = {n: p.detach().requires_grad_() for n, p in row.parameters.items()}
+            floats = tuple(leaf.detach().requires_grad_() for leaf in one[0])
+            new = row(values, floats, *one[1:])
+            wanted = [*values.values(), *floats]
+            parts = []
+            for element in new:
+                grads: Any = (None,) * len(wanted)
+                if element.requires_grad:
+                    grads = torch.autograd.grad(element, wanted, retain_graph=True, allow_unused=True)
+                parts.append([torch.zeros_like(w) if g is None else g for g, w in zip(grads, wanted)])
+        columns.append([torch.stack(column) for column in zip(*parts)])
+    stacked = [torch.stack(column) for column in zip(*columns)]
+    names = list(row.parameters)
+    return dict(zip(names, stacked)), tuple(stacked[len(names) :])
 
 
 def _rows(leaves: Any, a: int, b: int) -> Any:
     return tuple(tuple(leaf[a:b] for leaf in group) for group in leaves)
-
-
-_PROBES = 64
-
-
-def pattern(cell: Cell) -> tuple[Tensor, Tensor]:
-    """Which elements of the next state depend on which of the state, (S, S), and on which parameters, (S, P).
-
-    Found by steps from random states with random inputs and parameters around the cell's own, the same ones every time.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(leaf: Tensor) -> Tensor:
-        if not leaf.is_floating_point():
-            return leaf
-        return leaf + 0.5 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype).to(leaf.device)
-
-    def made_up(leaf: object) -> Tensor:
-        dtype = leaf.dtype or cell.dtype  # type: ignore[attr-defined]
-        shape = (1, _PROBES, *(n if isinstance(n, int) else 1 for n in leaf.shape))  # type: ignore[attr-defined]
-        if dtype.is_floating_point:
-            return torch.randn(shape, generator=generator, dtype=dtype).to(cell.device)
-        low, high = int(leaf.low or 0), int(leaf.high or 2)  # type: ignore[attr-defined]
-        return torch.randint(low, high, shape, generator=generator).to(device=cell.device, dtype=dtype)
-
-    with torch.no_grad():
-        state = tree.map(drawn, tree.detach(cell.initial_state(_PROBES)))
-        xs = tree.map(made_up, cell.input_spec)
-        xs = Noisy(xs, None) if isinstance(cell, StochasticCell) else xs
-    states = tree.map(lambda leaf: leaf.unsqueeze(0), state)  # a stretch of one step without a loss
-    size = flat_size(state)
-    zero = torch.zeros((), dtype=cell.dtype)
-    bare = Stretch(
-        {}, zero.new_zeros(1, _PROBES, size), None, None, zero, zero, None, state, _Inputs(xs, states, None, None)
-    )
-    moved = {n: drawn(p.detach()) for n, p in learning(cell).items()}
-    for passed, immediate in jacobians(cell, bare, moved):
-        return (passed != 0).any(0), (immediate != 0).any(0)
-    count = sum(p.numel() for p in learning(cell).values())  # no state
-    return torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, count, dtype=torch.bool)

@@ -20,7 +20,6 @@ from .linearised import (
     jacobians,
     learning,
     moving,
-    pattern,
     refusal,
     start_influence,
     stretch,
@@ -28,11 +27,18 @@ from .linearised import (
 
 
 class InfluenceCarry(NamedTuple):
-    """state: (B, ...); influence: (B, S, P) d state / d parameters; mask: (S, P) what of it is kept; rng: of the noise."""
+    """What goes along.
+
+    Args:
+        state: (B, ...).
+        influence: (B, S, P) d state / d parameters.
+        seen: (B, S, S) and (B, S, P), which derivatives of the step have been other than zero so far; None if all is kept.
+        rng: of the noise.
+    """
 
     state: Tree
     influence: Tensor
-    mask: Tensor | None
+    seen: tuple[Tensor, Tensor] | None
     rng: Tensor
 
 
@@ -43,7 +49,8 @@ class _Influence(LearningRule[InfluenceCarry]):
         """A cell whose weights are not noisy, and a loss with a value for each step."""
         return refusal(cell, loss)
 
-    def _mask(self, cell: Cell) -> Tensor | None:
+    def _kept(self, passed: Tensor, immediate: Tensor) -> Tensor | None:
+        """(B, S, P) what of the influence is kept, from what has been seen; None for all of it."""
         return None
 
     def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> InfluenceCarry:
@@ -53,7 +60,12 @@ class _Influence(LearningRule[InfluenceCarry]):
             state = tree.detach(cell.initial_state(batch_size))
         influence = start_influence(cell).expand(batch_size, -1, -1).clone()
         rng = torch.Generator().manual_seed(seed).get_state()
-        return InfluenceCarry(state, influence, self._mask(cell), rng)
+        empty = influence.new_zeros(0, dtype=torch.bool)
+        if self._kept(empty, empty) is None:
+            return InfluenceCarry(state, influence, None, rng)
+        rows, size, _ = influence.shape
+        seen = influence.new_zeros(rows, size, size, dtype=torch.bool), torch.zeros_like(influence, dtype=torch.bool)
+        return InfluenceCarry(state, influence, seen, rng)
 
     def step(
         self, cell: nn.Module, carry: InfluenceCarry, chunk: Chunk, loss: Loss | SequenceLoss
@@ -67,15 +79,18 @@ class _Influence(LearningRule[InfluenceCarry]):
         generator = torch.Generator()
         generator.set_state(carry.rng)
         made = stretch(cell, carry.state, chunk, loss, generator)
-        influence, reached = self._carried(cell, carry, made)
+        influence, seen, reached = self._carried(cell, carry, made)
         parameters = learning(cell)
         through = apart(reached, parameters)
         direction = {name: made.direct[name] + through[name] for name in parameters}
-        new = InfluenceCarry(made.state, influence, carry.mask, generator.get_state())
+        new = InfluenceCarry(made.state, influence, seen, generator.get_state())
         return new, Estimate(direction, made.loss, made.weight, made.outputs)
 
-    def _carried(self, cell: Cell, carry: InfluenceCarry, made: Stretch) -> tuple[Tensor, Tensor]:
-        """The influence after the last step, and what the losses want through the states."""
+    def _carried(
+        self, cell: Cell, carry: InfluenceCarry, made: Stretch
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor]:
+        """The influence after the last step, what has been seen, and what the losses want through the states."""
+        seen = carry.seen
         influence, total = carry.influence, carry.influence.new_zeros(carry.influence.shape[-1])
         again = free = influence.new_zeros(0)
         if made.restarted is not None and bool(made.restarted.any()):
@@ -86,10 +101,16 @@ class _Influence(LearningRule[InfluenceCarry]):
                 influence = torch.where(made.restarted[t][:, None, None] & free, again, influence)
             total = total + torch.einsum("bs,bsp->p", made.wanted[t], influence)
             new = torch.baddbmm(immediate, passed, influence)
-            if carry.mask is not None:
-                new = torch.where(carry.mask, new, new.new_zeros(()))
+            if seen is not None:
+                now = seen[0] | (passed != 0), seen[1] | (immediate != 0)
+                if made.alive is not None:
+                    now = tuple(torch.where(made.alive[t][:, None, None], n, s) for n, s in zip(now, seen))  # type: ignore[assignment]
+                seen = now
+                kept = self._kept(*seen)
+                assert kept is not None
+                new = torch.where(kept, new, new.new_zeros(()))
             influence = new if made.alive is None else torch.where(made.alive[t][:, None, None], new, influence)
-        return influence, total
+        return influence, seen, total
 
 
 @dataclass(frozen=True)
@@ -126,8 +147,9 @@ class SnAp(_Influence):
 
         J_t = M_n * ((d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta)
 
-    M_n is the pattern of elements that are not zero after n steps, found by random steps of the cell. n = 1 keeps what a
-    parameter influences at once; for large n this is `RTRL`, for element-wise recurrences (IndRNN) already n = 1 is.
+    M_n is the pattern of what a parameter can reach within n steps, by the derivatives of the step that have been other than
+    zero so far. n = 1 keeps what a parameter influences at once; for large n this is `RTRL`, for element-wise recurrences
+    (IndRNN) already n = 1 is.
 
     Args:
         n: steps, at least 1.
@@ -147,10 +169,12 @@ class SnAp(_Influence):
     def __post_init__(self) -> None:
         check_positive("SnAp", n=self.n)
 
-    def _mask(self, cell: Cell) -> Tensor:
-        """(S, P) what may be other than zero after n steps."""
-        passed, immediate = pattern(cell)
+    def _kept(self, passed: Tensor, immediate: Tensor) -> Tensor:
+        """What is reached within n steps."""
         found = immediate
-        for _ in range(self.n - 1):
-            found = (found | ((passed.float() @ found.float()) > 0)) if passed.numel() else found
+        for _ in range(self.n - 1 if passed.numel() else 0):
+            more = found | (torch.bmm(passed.float(), found.float()) > 0)
+            if torch.equal(more, found):
+                break
+            found = more
         return found

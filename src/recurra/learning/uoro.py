@@ -13,7 +13,7 @@ from ..core.cell import Cell
 from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, Estimate, LearningRule
 from ..core.tree import Tree
-from .linearised import apart, flat_size, learning, moving, pulled, refusal, start_influence, stretch
+from .linearised import apart, flat_size, jacobians, learning, moving, refusal, start_influence, stretch
 
 _TINY = 1e-30
 
@@ -42,7 +42,8 @@ class UORO(LearningRule[UOROCarry]):
     Source:
         Tallec & Ollivier 2018, "Unbiased online recurrent optimization", ICLR, arXiv:1702.05043 (from memory)
     Cost:
-        O(S + P) memory for each row. Time here: S backward passes of a step, for D_t; the rule itself needs two.
+        The carry takes O(S + P) memory for each row. The derivatives of a step are found whole here, S backward passes and
+        O(S P) memory while a chunk is learned from; the rule itself needs two passes.
     Example:
         >>> from recurra.cells import ElmanCell
         >>> from recurra.core import MeanSquaredError
@@ -93,17 +94,17 @@ class UORO(LearningRule[UOROCarry]):
         total = of_parameters.new_zeros(of_parameters.shape[-1])
         if size and num_steps:
             signs = torch.randint(0, 2, (num_steps, rows, size), generator=generator).to(made.wanted) * 2 - 1
-            passed, immediate = pulled(cell, made, signs)
             free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0)).to(of_state.device)
-            for t in range(num_steps):
+            for t, (passed, whole) in enumerate(jacobians(cell, made)):
+                immediate = torch.einsum("bs,bsp->bp", signs[t], whole)
                 if made.restarted is not None:
                     of_state = torch.where(made.restarted[t][:, None] & free, 0.0, of_state)
                 total = total + torch.einsum("bs,bs,bp->p", made.wanted[t], of_state, of_parameters)
-                forward = torch.einsum("bij,bj->bi", passed[t], of_state)
+                forward = torch.einsum("bij,bj->bi", passed, of_state)
                 keep = _balance(of_parameters, forward)
-                give = _balance(immediate[t], signs[t])
+                give = _balance(immediate, signs[t])
                 new_state = keep * forward + give * signs[t]
-                new_parameters = of_parameters / keep + immediate[t] / give
+                new_parameters = of_parameters / keep + immediate / give
                 if made.alive is not None:
                     alive = made.alive[t][:, None]
                     new_state = torch.where(alive, new_state, of_state)
