@@ -139,7 +139,7 @@ _Found = list[tuple[Node, Node, tuple[int, tuple[int, ...]] | None]]
 def _rules(graph: Graph, node: Node, g: Node, value: Callable[[Node], Node]) -> _Found:
     """Contributions to the arguments: (argument, derivative, where it belongs in the flat argument or None)."""
     args, op, e = node.args, node.op, graph.elementwise
-    y = value(node) if op in ("tanh", "sigmoid", "exp", "expm1", "sqrt", "div") else None
+    y = value(node) if op in ("hypot", "tanh", "sigmoid", "exp", "expm1", "sqrt", "div") else None
     x = [value(a) for a in args] if op in _USES_ARGUMENTS else []
 
     def c(number: float) -> Node:
@@ -222,6 +222,9 @@ def _rules(graph: Graph, node: Node, g: Node, value: Callable[[Node], Node]) -> 
     if op == "erf":
         bell = e("exp", e("neg", e("mul", x[0], x[0])))
         return [(args[0], e("mul", g, e("mul", bell, c(2 / sqrt(pi)))), None)]
+    if op == "hypot":
+        assert y is not None
+        return [(a, e("mul", g, e("div", v, y)), None) for a, v in zip(args, x)]
     if op == "atan":
         return [(args[0], e("div", g, e("add", e("mul", x[0], x[0]), c(1.0))), None)]
     if op in ("sign", "floor", "ceil", "round", "trunc", "floordiv", "stop"):
@@ -231,4 +234,5 @@ def _rules(graph: Graph, node: Node, g: Node, value: Callable[[Node], Node]) -> 
 
 _USES_ARGUMENTS = {
     "mul", "div", "max", "min", "pow", "remainder", "where", "abs", "log", "log1p", "sin", "cos", "erf", "atan",
+    "hypot",
 }  # fmt: skip

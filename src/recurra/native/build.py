@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -166,8 +167,14 @@ def _write(key: str, code: bytes) -> None:
             Path(name).replace(folder / f"{key}.o")
         except OSError:
             Path(name).unlink(missing_ok=True)
+        for left in folder.glob("*.part"):  # of builds that were killed
+            if time.time() - left.stat().st_mtime > _DAY_S:
+                left.unlink(missing_ok=True)
     except OSError:
         return
+
+
+_DAY_S = 24 * 3600
 
 
 # --- threads: those of the OpenMP library that torch has loaded ---
@@ -205,7 +212,7 @@ def _prepare_symbols() -> None:
     give_way = getattr(ctypes.CDLL(None), "sched_yield", _ONE_THREAD)
     for name, symbol in (("omp_get_thread_num", function), ("omp_get_num_threads", team), ("sched_yield", give_way)):
         llvm.add_symbol(name, ctypes.cast(symbol, ctypes.c_void_p).value)
-    for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "erf", "pow", "atan"):
+    for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "erf", "pow", "atan", "fmod", "hypot"):
         for suffix in ("", "f"):
             found = getattr(ctypes.CDLL(None), name + suffix, None)
             if found is not None:

@@ -490,7 +490,7 @@ def number(value: float, bits: int = 32) -> str:
 
 
 LIBRARY = frozenset(
-    {"exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "pow"}
+    {"exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "atan", "hypot", "pow"}
     | {"floor", "ceil", "trunc", "fabs", "rint", "fmod", "isnan", "isfinite"}
 )
 """Functions of ``math.h`` that are called, without the suffix for float."""

@@ -9,7 +9,7 @@ from math import prod
 FLOAT, INTEGER, BOOLEAN = "float", "integer", "boolean"
 
 ELEMENTWISE = {
-    "add": 2, "sub": 2, "mul": 2, "div": 2, "max": 2, "min": 2, "pow": 2, "remainder": 2, "floordiv": 2,
+    "add": 2, "sub": 2, "mul": 2, "div": 2, "max": 2, "min": 2, "pow": 2, "hypot": 2, "remainder": 2, "floordiv": 2,
     "neg": 1, "abs": 1, "sign": 1, "exp": 1, "expm1": 1, "log": 1, "log1p": 1, "sqrt": 1, "sin": 1, "cos": 1,
     "tanh": 1, "sigmoid": 1, "erf": 1, "atan": 1, "floor": 1, "ceil": 1, "round": 1, "trunc": 1,
     "eq": 2, "ne": 2, "lt": 2, "le": 2, "gt": 2, "ge": 2, "and": 2, "or": 2, "not": 1, "where": 3,
@@ -18,7 +18,7 @@ ELEMENTWISE = {
 """Operations that treat every element alike, with the number of their arguments; all arguments have the result's shape."""
 
 EXPENSIVE = {
-    "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf", "atan", "pow", "sqrt", "div", "remainder",
+    "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf", "atan", "hypot", "pow", "sqrt", "div", "remainder",
 }  # fmt: skip
 """Operations that are rather kept than computed in two places."""
 

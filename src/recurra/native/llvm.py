@@ -284,8 +284,11 @@ class Writer:
             up, down = self.let(f"fcmp ogt {r} {a[0]}, 0.0"), self.let(f"fcmp olt {r} {a[0]}, 0.0")
             return self.let(f"fsub {r} {self.let(f'uitofp i1 {up} to {r}')}, {self.let(f'uitofp i1 {down} to {r}')}")
         if op == "remainder":
-            down = self.intrinsic("floor", self.let(f"fdiv {r} {a[0]}, {a[1]}"))
-            return self.let(f"fsub {r} {a[0]}, {self.let(f'fmul {r} {down}, {a[1]}')}")
+            rest = self.library("fmod", *a)  # of the sign of a; by a that of b, as in Python
+            some = self.let(f"fcmp une {r} {rest}, 0.0")
+            signs = [self.let(f"fcmp olt {r} {v}, 0.0") for v in (rest, a[1])]
+            wrong = self.let(f"and i1 {some}, {self.let(f'xor i1 {signs[0]}, {signs[1]}')}")
+            return self.let(f"select i1 {wrong}, {r} {self.let(f'fadd {r} {rest}, {a[1]}')}, {r} {rest}")
         if op == "floordiv":
             return self.intrinsic("floor", self.let(f"fdiv {r} {a[0]}, {a[1]}"))
         if op in ("exp", "tanh", "sigmoid"):

@@ -424,12 +424,6 @@ def _fmax(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
     return r.elementwise(n, "where", r.graph.elementwise("or", first, nothing), a, b)
 
 
-@_on(aten.hypot.default)
-def _hypot(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
-    square = r.elementwise(n, "add", r.elementwise(n, "mul", a, a), r.elementwise(n, "mul", b, b))
-    return r.elementwise(n, "sqrt", square)
-
-
 @_on(aten.threshold.default)
 def _threshold(r: _Reader, n: fx.Node, a: Any, limit: float, value: float) -> Node:
     return r.elementwise(n, "where", r.elementwise(n, "le", a, float(limit)), float(value), a)

@@ -530,7 +530,7 @@ class _Reader:
         return self.graph.elementwise("cast", node, dtype=dtype)
 
 
-_FLOATING = {"div", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "atan"}
+_FLOATING = {"div", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "atan", "hypot"}
 
 
 def kind(dtype: torch.dtype) -> str:
@@ -582,6 +582,7 @@ for _op, _targets in {
     "sigmoid": (aten.sigmoid.default,),
     "erf": (aten.erf.default,),
     "atan": (aten.atan.default,),
+    "hypot": (aten.hypot.default,),
     "floor": (aten.floor.default,),
     "ceil": (aten.ceil.default,),
     "round": (aten.round.default,),
@@ -651,10 +652,12 @@ def _clamp(r: _Reader, n: fx.Node, a: Any, low: Any = None, high: Any = None) ->
     if n.target is aten.hardtanh.default:
         low, high = -1.0 if low is None else low, 1.0 if high is None else high
     out = a
-    if high is not None:
-        out = r.elementwise(n, "where", r.elementwise(n, "gt", a, high), high, out)
-    if low is not None:
-        out = r.elementwise(n, "where", r.elementwise(n, "lt", a, low), low, out)
+    for bound, beyond in ((low, "lt"), (high, "gt")):
+        if bound is not None:
+            cut = r.elementwise(n, beyond, out, bound)
+            if isinstance(bound, fx.Node):  # NaN where the bound is
+                cut = r.graph.elementwise("or", cut, r.elementwise(n, "ne", bound, bound))
+            out = r.elementwise(n, "where", cut, bound, out)
     return out if isinstance(out, Node) else r.value(out)
 
 
@@ -722,7 +725,12 @@ def _elu(r: _Reader, n: fx.Node, a: Any, alpha: float = 1.0, scale: float = 1.0,
 
 @_on(aten.lerp.Tensor, aten.lerp.Scalar)
 def _lerp(r: _Reader, n: fx.Node, a: Any, b: Any, weight: Any) -> Node:
-    return r.elementwise(n, "add", a, r.elementwise(n, "mul", weight, r.elementwise(n, "sub", b, a)))
+    way = r.elementwise(n, "sub", b, a)
+    ahead = r.elementwise(n, "add", a, r.elementwise(n, "mul", weight, way))
+    back = r.elementwise(n, "sub", b, r.elementwise(n, "mul", r.elementwise(n, "sub", 1.0, weight), way))
+    if isinstance(weight, int | float):
+        return ahead if abs(weight) < 0.5 else back
+    return r.elementwise(n, "where", r.elementwise(n, "lt", r.elementwise(n, "abs", weight), 0.5), ahead, back)
 
 
 @_on(aten.addcmul.default)
