@@ -26,7 +26,7 @@ from recurra.estimators.classification_report import (
 )
 from recurra.estimators.sequence_network import Convolutions, Pooling, StepNorm, mirrored, read_convolutions
 from recurra.estimators.sequence_series import SeriesEncoder, Variation, read_series
-from recurra.estimators.sequence_text import TextEncoder, words_of
+from recurra.estimators.sequence_text import TextEmbedding, TextEncoder, words_of
 from recurra.estimators.warping import warping_distances
 
 FAST: dict[str, Any] = {"num_models": 1, "hidden_size": 6, "num_updates": 3, "convolutions": "6x3"}
@@ -321,6 +321,21 @@ def test_unknown_words_are_read_by_their_pieces() -> None:
         0.5, abs=0.2
     )
     assert words_of("Don't stop-42") == ["don", "'", "t", "stop", "-", "42"]
+
+
+def test_a_word_s_vector_is_the_same_in_one_step_and_in_a_sequence() -> None:
+    """Places that are padding count for nothing; those beyond a table are the unknown word, or no piece."""
+    cell = TextEmbedding(4, 3, 5)
+    words = torch.tensor([[2, 1, 5, 0, 0], [3, 4, 0, 0, 0], [1, 0, 0, 0, 0], [5, 2, 3, 4, 5]])
+    steps = cell.pointwise(words)
+    np.testing.assert_allclose(cell.pointwise(words[:, None])[:, 0].detach(), steps.detach(), atol=1e-6)
+    plain = [cell.words[w] for w in (2, 3, 1, 1)]
+    wanted = [plain[0] + (cell.pieces[1] + cell.pieces[5]) / math.sqrt(2), plain[1] + cell.pieces[4], plain[2]]
+    np.testing.assert_allclose(steps[:3].detach(), torch.stack(wanted).detach(), atol=1e-6)
+    np.testing.assert_allclose(torch.vmap(cell.pointwise)(words[:, None])[:, 0].detach(), steps.detach(), atol=1e-6)
+    wide = TextEmbedding(9, 3, 2)
+    beyond = torch.tensor([[8, 2, 7]])
+    np.testing.assert_allclose(wide.pointwise(beyond)[0].detach(), (wide.words[8] + wide.pieces[2]).detach(), atol=1e-6)
 
 
 # --- nets ------------------------------------------------------------------------------------------------------------

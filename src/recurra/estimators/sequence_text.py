@@ -183,11 +183,19 @@ class TextEmbedding(PointwiseCell[Tensor, Tensor]):
 
     def pointwise(self, x: Tensor) -> Tensor:
         """The sum of the vectors."""
-        y = F.embedding(x[..., 0], self.words, padding_idx=NOTHING)
+        y = F.embedding(_within(x[..., 0], self.num_words, UNKNOWN), self.words, padding_idx=NOTHING)
         if self.pieces is None or x.shape[-1] == 1:
             return y
-        pieces = x[..., 1:]
+        pieces = _within(x[..., 1:], self.num_buckets + 1, NOTHING)
         flat = pieces.reshape(-1, pieces.shape[-1])
-        summed = F.embedding_bag(flat, self.pieces, mode="sum", padding_idx=NOTHING)
+        if x.ndim < 3:  # one step: as a plain sum, which torch can also take row by row (vmap)
+            summed = torch.where((flat != NOTHING)[..., None], F.embedding(flat, self.pieces), 0.0).sum(-2)
+        else:
+            summed = F.embedding_bag(flat, self.pieces, mode="sum", padding_idx=NOTHING)
         num = (flat != NOTHING).sum(-1, keepdim=True).clamp(min=1)
         return y + (summed * num.to(summed.dtype).rsqrt()).reshape(y.shape)
+
+
+def _within(places: Tensor, num: int, other: int) -> Tensor:
+    """The range of both tables is that of the longer one: a place beyond a table is ``other``."""
+    return torch.where(places < num, places, other)
