@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -369,3 +371,39 @@ def test_both_directions_compile() -> None:
     xs, lengths = torch.randn(5, 2, 3), torch.tensor([5, 3])
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     close([compiled(xs, lengths=lengths)[0]], [layer(xs, lengths=lengths)[0]])
+
+
+def _one_of_two(rank: int, file: str, queue: Any) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    net = nn.parallel.DistributedDataParallel(Net(LSTMCell(3, 5), 5))
+    torch.manual_seed(1)
+    xs = torch.randn(6, 4, 3)[:, 2 * rank : 2 * rank + 2]
+    ys, _ = net(xs)
+    ys.square().sum().backward()
+    queue.put((rank, [p.grad.tolist() for p in net.parameters() if p.grad is not None]))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_one_of_two, args=(rank, str(tmp_path / "meet"), queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    found = dict(queue.get(timeout=200) for _ in workers)
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    torch.manual_seed(0)
+    net = Net(LSTMCell(3, 5), 5)
+    torch.manual_seed(1)
+    net(torch.randn(6, 4, 3))[0].square().sum().backward()
+    whole = [p.grad / 2 for p in net.parameters() if p.grad is not None]  # DDP takes the mean of both
+    close([torch.tensor(g) for g in found[0]], whole)
+    assert found[0] == found[1]
