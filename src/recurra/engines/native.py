@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
@@ -89,6 +90,9 @@ class _Stepper(nn.Module):
 _MANY = 8
 """Rows from which on products of the input are computed inside the loop, if their weights fit into the cache."""
 
+_LITTLE = 500_000
+"""T B D S up to which a call of torch's product costs more than what it saves: then too it is computed inside the loop."""
+
 _PLANS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -110,7 +114,8 @@ def _job(cell: Cell, walked: _Walked, xs: Tree, state: Tree, controls: Controls)
     if torch.is_grad_enabled():
         by_inputs = any(leaf.requires_grad for leaf in (*inputs, *tree.leaves(controls.forced)))
         backward = by_inputs or any(leaf.requires_grad for leaf in leaves)
-    wanted = (rows >= _MANY, by_inputs, backward)
+    size = sum([prod(leaf.shape[2:]) for leaf in inputs]) * sum([prod(leaf.shape[1:]) for leaf in states])
+    wanted = (rows >= _MANY or num_steps * rows * size <= _LITTLE, by_inputs, backward)
     return _job_of(cell, walked, xs, state, controls, wanted)
 
 
