@@ -491,14 +491,14 @@ from recurra.cells import ElmanCell
 from recurra.engines import Native
 torch.set_num_threads(1)
 cell = ElmanCell(1, 256)
-xs = torch.zeros(150_000, 1, 1)
+xs = torch.zeros(60_000, 1, 1)
 def press():
     os.kill(os.getpid(), signal.SIGINT)
 with torch.no_grad():
     Native()(cell, xs[:10])
     threading.Timer(0.5, press).start()
     try:
-        for _ in range(20):
+        for _ in range(50):
             Native()(cell, xs)
         print("not interrupted")
     except KeyboardInterrupt as error:

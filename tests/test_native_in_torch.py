@@ -407,3 +407,32 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
     whole = [p.grad / 2 for p in net.parameters() if p.grad is not None]  # DDP takes the mean of both
     close([torch.tensor(g) for g in found[0]], whole)
     assert found[0] == found[1]
+
+
+class _Leaky(ElmanCell):
+    """Keeps a share of its last output."""
+
+    share = 0.5
+
+    def advance(self, projected: Tensor, state: Any) -> Any:
+        """With the share, and more of it in evaluation."""
+        y, new = super().advance(projected, state)
+        keep = self.share if self.training else 0.9
+        h = keep * state.h + (1 - keep) * new.h
+        return h, new._replace(h=h)
+
+
+def test_a_changed_option_makes_another_plan() -> None:
+    torch.manual_seed(0)
+    cell = _Leaky(3, 4)
+    cell.share = 0.25
+    net = Recurrent(cell, engine=Native())
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    xs = torch.randn(5, 2, 3)
+    seen = []
+    for change in (lambda: None, lambda: setattr(cell, "share", 0.75), net.eval):
+        change()
+        seen.append(compiled(xs)[0])
+        close([seen[-1]], [Loop()(cell, xs)[0]])
+    assert not torch.allclose(seen[0], seen[1])
+    assert not torch.allclose(seen[1], seen[2])
