@@ -416,7 +416,7 @@ class _Leaky(ElmanCell):
 
     def advance(self, projected: Tensor, state: Any) -> Any:
         """With the share, and more of it in evaluation."""
-        y, new = super().advance(projected, state)
+        _, new = super().advance(projected, state)
         keep = self.share if self.training else 0.9
         h = keep * state.h + (1 - keep) * new.h
         return h, new._replace(h=h)
