@@ -308,6 +308,7 @@ def test_a_cell_is_freed_with_its_plan() -> None:
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
     return tmp_path / "cache" / "native"
 
 
@@ -322,11 +323,13 @@ def test_built_code_is_kept_and_a_damaged_entry_is_built_again(empty_cache: Path
     for file in files:
         file.write_bytes(file.read_bytes()[:-20] + b"x" * 20)
     monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
     engine._PLANS.clear()
     torch.testing.assert_close(Native()(cell, xs)[0], wanted)
     compiled = []
     monkeypatch.setattr(build, "_compile", lambda *_: compiled.append(1))
     monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
     engine._PLANS.clear()
     torch.testing.assert_close(Native()(cell, xs)[0], wanted)
     assert not compiled
@@ -336,6 +339,7 @@ def test_a_cache_that_cannot_be_written_disturbs_nothing(tmp_path: Path, monkeyp
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
     cell = ElmanCell(3, 7)
     xs = torch.randn(4, 3, 3)
     torch.testing.assert_close(Native()(cell, xs)[0], Loop()(cell, xs)[0])
@@ -490,6 +494,7 @@ import torch
 from recurra.cells import ElmanCell
 from recurra.engines import Native
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
 cell = ElmanCell(1, 256)
 xs = torch.zeros(60_000, 1, 1)
 def press():

@@ -205,6 +205,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, nothing in memory."""
     monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
     return tmp_path / "cache" / "native"
 
 
@@ -277,6 +278,7 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(empty_cache: Path) -> Non
     day = time.time() - 2 * 24 * 3600
     os.utime(left, (day, day))
     build._LOADED.clear()
+    engine._ALIKE.clear()
     for code in empty_cache.glob("*.o"):
         code.unlink()
     works()
