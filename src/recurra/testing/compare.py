@@ -41,7 +41,7 @@ def difference(found: Tree, wanted: Tree, tolerance: float | None = None) -> str
             return f"{where}: shape {tuple(a.shape)} instead of {tuple(b.shape)}"
         if a.dtype != b.dtype:
             return f"{where}: {_short(a.dtype)} instead of {_short(b.dtype)}"
-        gap = _gap(a.detach(), b.detach())
+        gap = gap_between(a.detach(), b.detach())
         if gap is None:
             return f"{where}: NaN or infinity in other places"
         limit = TOLERANCE.get(b.dtype, 0.0) if tolerance is None else tolerance
@@ -61,7 +61,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _gap(a: Tensor, b: Tensor) -> float | None:
+def gap_between(a: Tensor, b: Tensor) -> float | None:
     """The largest difference, relative to the larger of 1 and the largest number of b; None where only one is NaN."""
     if a.numel() == 0:
         return 0.0

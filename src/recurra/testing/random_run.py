@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import math
 import multiprocessing
 import os
 import tempfile
@@ -23,7 +24,7 @@ from ..core.engine import Engine
 from ..core.tree import Tree
 from ..engines import Loop, Native
 from ..engines.native import refusals
-from .compare import difference
+from .compare import difference, gap_between
 from .generate import random_like, weighted
 from .random_cells import Recipe, Sample, draw_recipe, sample
 
@@ -38,7 +39,8 @@ class Verdict:
     """What came of one random cell.
 
     Args:
-        status: AGREES, DIFFERS, or UNDECIDED where `Loop` itself, moved by a rounding error, gives numbers that differ.
+        status: AGREES, DIFFERS, or UNDECIDED where `Loop` itself, moved by a rounding error, gives numbers that differ about
+            as much (by a twentieth at least).
         seen: what differed.
     """
 
@@ -63,8 +65,17 @@ def judge(recipe: Recipe, engine: Engine | None = None) -> Verdict:
             seen = next(iter(refusals(case.cell)), None)
         if seen is None:
             return Verdict(AGREES)
-        moved = [difference(_results(Loop(), case, shake=seed), wanted, TOLERANCE / 4) for seed in range(1, 6)]
+        enough = max(TOLERANCE / 4, _largest_gap(found, wanted) / 20)
+        moved = [difference(_results(Loop(), case, shake=seed), wanted, enough) for seed in range(1, 6)]
     return Verdict(UNDECIDED if any(m is not None for m in moved) else DIFFERS, seen)
+
+
+def _largest_gap(found: Tree, wanted: Tree) -> float:
+    """How far two trees lie apart; infinite where only one is NaN."""
+    if not tree.same_structure(found, wanted):
+        return math.inf
+    gaps = [gap_between(a, b) for a, b in tree.zip_leaves(found, wanted)]
+    return max((math.inf if gap is None else gap for gap in gaps), default=0.0)
 
 
 def _results(engine: Engine, case: Sample, shake: int = 0) -> Tree:
