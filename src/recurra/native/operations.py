@@ -206,7 +206,8 @@ def _layer_norm(r: _Reader, n: fx.Node, a: Any, shape: Sequence[int], weight: An
     node, e = r.value(a), r.graph.elementwise
     dims = list(range(len(node.shape) - len(shape), len(node.shape)))
     share = r.graph.const(1 / math.prod(shape), (), FLOAT)
-    mean = e("mul", _last(r, node, dims, "sum"), share)
+    # a division, so that the mean of equal numbers is that number more often: a variance of zero is blown up by 1 / eps
+    mean = e("div", _last(r, node, dims, "sum"), r.graph.const(math.prod(shape), (), FLOAT))
     off = e("sub", node, mean)
     variance = e("mul", _last(r, e("mul", off, off), dims, "sum"), share)
     out = e("div", off, e("sqrt", e("add", variance, r.graph.const(eps, (), FLOAT))))

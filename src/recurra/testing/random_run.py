@@ -85,7 +85,8 @@ def _results(engine: Engine, case: Sample, shake: int = 0) -> Tree:
     def moved(leaf: Tensor) -> Tensor:
         if not shake or not leaf.is_floating_point():
             return leaf
-        return leaf * (1 + 4e-16 * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype))
+        one, other = (torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for _ in range(2))
+        return leaf * (1 + 4e-16 * one) + 1e-16 * other  # a zero moves too: rounding errors of what it is added to
 
     parameters = dict(case.cell.named_parameters())
     before = {name: p.detach().clone() for name, p in parameters.items()}
