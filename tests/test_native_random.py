@@ -102,9 +102,10 @@ def crash(there: Any, seeds: range, cache: str) -> None:
         there.send(Verdict(AGREES))
 
 
-def test_a_crash_is_one_problem_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_crash_is_one_problem_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     monkeypatch.setattr(random_run, "_work", crash)
-    report = run_random(5)
+    report = run_random(5, jobs=jobs)
     assert report.count == 5
     assert report.problems == [(2, "crashed with exit code 11")]
     assert report.statuses[AGREES] == 4

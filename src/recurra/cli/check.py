@@ -30,13 +30,14 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the record of --random-cells; an unfinished one goes on.")
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time for --random-cells.")] = 1,
 ) -> None:
     """Ask cells for every law: gradients, causality, streaming, padding, all engines. Exit code 1 if one is broken."""
     if random_cells or out is not None:
         if target is not None or full or device != "cpu" or random_cells < 1:
             hint = "--out goes with --random-cells; these with no TARGET, --full or --device."
             raise ValueError(f"recurra: --random-cells must be at least 1 and stand alone, got otherwise. {hint}")
-        _random(random_cells, seed, out)
+        _random(random_cells, seed, out, jobs)
         return
     if target is not None:
         if full or device != "cpu":
@@ -71,7 +72,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _random(count: int, first: int, out: Path | None) -> None:
+def _random(count: int, first: int, out: Path | None, jobs: int) -> None:
     """The long run, its record kept up to date."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -100,7 +101,7 @@ def _random(count: int, first: int, out: Path | None) -> None:
             if report.count % EVERY == 0:
                 keep(report)
 
-        report = run_random(count, first, told, before)
+        report = run_random(count, first, told, before, jobs)
     keep(report)
     typer.echo(str(report))
     if report.problems:

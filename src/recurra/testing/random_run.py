@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -189,31 +190,46 @@ def run_random(
     first: int = 0,
     on_cell: Callable[[RandomReport], None] | None = None,
     before: RandomReport | None = None,
+    jobs: int = 1,
 ) -> RandomReport:
-    """Judge random cells in other processes, one after the other; a crash there is one more problem.
+    """Judge random cells in other processes; a crash there is one more problem.
 
     Args:
         count: how many.
         first: seed of the first one.
         on_cell: told after each cell.
         before: a run that ended early; what it judged is not judged again.
+        jobs: processes at a time.
     """
     report = RandomReport(first) if before is None or before.first != first else before
     began, following = time.monotonic() - report.seconds, first + report.count
-    while following < first + count:
-        last = min(following + BATCH, first + count)
-        for seed, verdict in _from_a_process(range(following, last)):
-            following = seed + 1
-            report.count += 1
-            report.statuses[verdict.status] += 1
-            if verdict.status == UNDECIDED:
-                report.undecided.append((seed, verdict.seen))
-            elif verdict.status != AGREES:
-                report.problems.append((seed, verdict.seen))
-            report.seconds = time.monotonic() - began
-            if on_cell is not None:
-                on_cell(report)
+    size = BATCH if jobs == 1 else BATCH // 5  # with several at a time, a batch is told of when it is whole
+    batches = [range(a, min(a + size, first + count)) for a in range(following, first + count, size)]
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for found in map(_judged, batches) if jobs == 1 else pool.map(lambda seeds: list(_judged(seeds)), batches):
+                for seed, verdict in found:
+                    report.count += 1
+                    report.statuses[verdict.status] += 1
+                    if verdict.status == UNDECIDED:
+                        report.undecided.append((seed, verdict.seen))
+                    elif verdict.status != AGREES:
+                        report.problems.append((seed, verdict.seen))
+                    report.seconds = time.monotonic() - began
+                    if on_cell is not None:
+                        on_cell(report)
+        finally:
+            pool.shutdown(cancel_futures=True)
     return report
+
+
+def _judged(seeds: range) -> Iterator[tuple[int, Verdict]]:
+    """Verdicts of all seeds, in a new process after each crash."""
+    following = seeds.start
+    while following < seeds.stop:
+        for seed, verdict in _from_a_process(range(following, seeds.stop)):
+            following = seed + 1
+            yield seed, verdict
 
 
 def _from_a_process(seeds: range) -> Iterator[tuple[int, Verdict]]:
