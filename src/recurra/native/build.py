@@ -46,7 +46,7 @@ def _target() -> tuple[Any, str, str]:
     text = features.flatten() if features else ""
     name = llvm.get_host_cpu_name()
     target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=text, opt=3, reloc="pic", codemodel="small"
+        cpu=name, features=text, opt=3, reloc="static", codemodel="large", jit=True
     )
     return target, name, text
 
@@ -99,7 +99,7 @@ def build(text: str, names: tuple[str, ...]) -> Code:
     import llvmlite.binding as llvm
 
     target, name, features = _target()
-    whole = "\n".join([text, name, features, llvm.llvmlite_version if hasattr(llvm, "llvmlite_version") else "", "1"])
+    whole = "\n".join([text, name, features, llvm.llvmlite_version if hasattr(llvm, "llvmlite_version") else "", "2"])
     key = hashlib.sha256(whole.encode()).hexdigest()
     with _LOCK:
         if key in _LOADED:
@@ -125,7 +125,7 @@ def _fresh_target() -> Any:
 
     _, name, features = _target()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=3, reloc="pic", codemodel="small"
+        cpu=name, features=features, opt=3, reloc="static", codemodel="large", jit=True
     )
 
 
