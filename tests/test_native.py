@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import platform
+import struct
 import subprocess
 import sys
 import warnings
@@ -583,3 +585,23 @@ def test_cells_that_are_alike_share_a_plan_and_others_do_not(monkeypatch: pytest
     for cell in hidden:
         cell.hidden_object = object()  # who knows what the step does with it
     assert plan(hidden[0]) is not plan(hidden[1])
+
+
+def test_code_may_stand_anywhere_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No distance of 32 bits is left to fill in: LLVM's loader ends the process where one does not suffice."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("looks at relocations of x86-64 ELF")
+    monkeypatch.setenv("RECURRA_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "_LOADED", {})
+    monkeypatch.setattr(engine, "_ALIKE", {})
+    Native()(LSTMCell(3, 20, layer_norm=True), torch.zeros(2, 9, 3))
+    (path,) = (tmp_path / "native").glob("*.o")
+    code = path.read_bytes()[32:]
+    (sections,) = struct.unpack_from("<Q", code, 40)
+    size, count = struct.unpack_from("<HH", code, 58)
+    kinds = set()
+    for i in range(count):
+        _, kind, _, _, offset, length, _, _, _, entry = struct.unpack_from("<IIQQQQIIQQ", code, sections + i * size)
+        if kind == 4:  # RELA
+            kinds |= {struct.unpack_from("<QQ", code, offset + k)[1] & 0xFFFFFFFF for k in range(0, length, entry)}
+    assert kinds == {1}  # R_X86_64_64

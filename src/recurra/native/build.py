@@ -6,6 +6,7 @@ import ctypes
 import glob
 import hashlib
 import os
+import platform
 import sys
 import tempfile
 import threading
@@ -45,10 +46,18 @@ def _target() -> tuple[Any, str, str]:
     features = llvm.get_host_cpu_features()
     text = features.flatten() if features else ""
     name = llvm.get_host_cpu_name()
-    target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=text, opt=3, reloc="static", codemodel="large", jit=True
+    return _made_target(name, text), name, text
+
+
+def _made_target(name: str, features: str) -> Any:
+    """Code that may stand anywhere: with 32-bit distances, LLVM's loader ends the process where memory is far apart."""
+    import llvmlite.binding as llvm
+
+    wide = platform.machine().lower() in ("x86_64", "amd64")
+    kinds = {"reloc": "static", "codemodel": "large"} if wide else {}
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=name, features=features, opt=3, jit=True, **kinds
     )
-    return target, name, text
 
 
 @lru_cache(maxsize=2)
@@ -121,12 +130,8 @@ def build(text: str, names: tuple[str, ...]) -> Code:
 
 
 def _fresh_target() -> Any:
-    import llvmlite.binding as llvm
-
     _, name, features = _target()
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=3, reloc="static", codemodel="large", jit=True
-    )
+    return _made_target(name, features)
 
 
 def _compile(text: str, target: Any) -> bytes:
