@@ -605,3 +605,34 @@ def test_code_may_stand_anywhere_in_memory(tmp_path: Path, monkeypatch: pytest.M
         if kind == 4:  # RELA
             kinds |= {struct.unpack_from("<QQ", code, offset + k)[1] & 0xFFFFFFFF for k in range(0, length, entry)}
     assert kinds == {1}  # R_X86_64_64
+
+
+class _Of(Cell[Tensor, Tensor, Tensor]):
+    """A function of the input, in the loop."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function, self.input_size, self.output_size = function, 1, 1
+
+    @classmethod
+    def examples(cls) -> Iterator[_Of]:
+        """One."""
+        yield cls(torch.log)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Zero."""
+        return self.initial("h", batch_size, 1)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Beside a state that stays."""
+        return self.function(x + 0 * state), state + 0 * state
+
+
+@pytest.mark.parametrize("function", [torch.log, torch.log1p, torch.exp, torch.tanh, torch.sigmoid])
+def test_functions_of_float32_are_right_everywhere(function: Any) -> None:
+    sizes = torch.logspace(-44, 38, 20_001, dtype=torch.float64).float()
+    special = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1.0, -1.0, 3.4e38])
+    x = torch.cat([sizes, -sizes, torch.linspace(-1.2, 3, 10_001), special])
+    ys, _ = Native()(_Of(function), x.view(1, -1, 1))
+    wanted = function(x.double()).float()
+    torch.testing.assert_close(ys.flatten(), wanted, rtol=1e-6, atol=2e-7, equal_nan=True)

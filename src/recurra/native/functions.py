@@ -98,3 +98,52 @@ def hyperbolic_tangent(w: Writer) -> str:
     for b in below[1:]:
         bottom = w.intrinsic("fma", bottom, square, c(b))
     return w.let(f"fdiv {r} {w.let(f'fmul {r} {top}, {x}')}, {bottom}")
+
+
+def logarithm(w: Writer) -> str:
+    """In float32: x = 2^e m with m about 1, and a polynomial of m - 1 (from memory of Cephes' logf)."""
+    r = w.real
+
+    def c(value: float) -> str:
+        return hexadecimal(value, w.bits)
+
+    tiny = w.let(f"fcmp olt {r} %x, {c(2.0**-126)}")
+    x = w.let(f"select i1 {tiny}, {r} {w.let(f'fmul {r} %x, {c(2.0**23)}')}, {r} %x")
+    bits = w.let(f"bitcast {r} {x} to i32")
+    e = w.let(f"ashr i32 {w.let(f'sub i32 {bits}, {0x3F3504F3}')}, 23")
+    shifted = w.let(f"shl i32 {e}, 23")
+    mantissa = w.let(f"sub i32 {bits}, {shifted}")
+    m = w.let(f"bitcast i32 {mantissa} to {r}")
+    power = w.let(f"sitofp i32 {e} to {r}")
+    power = w.let(f"select i1 {tiny}, {r} {w.let(f'fsub {r} {power}, {c(23.0)}')}, {r} {power}")
+    f = w.let(f"fsub {r} {m}, {c(1.0)}")
+    square = w.let(f"fmul {r} {f}, {f}")
+    terms = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+             -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+    total = c(terms[0])
+    for term in terms[1:]:
+        total = w.intrinsic("fma", total, f, c(term))
+    y = w.let(f"fmul {r} {w.let(f'fmul {r} {f}, {square}')}, {total}")
+    y = w.intrinsic("fma", power, c(-2.12194440e-4), y)
+    y = w.intrinsic("fma", square, c(-0.5), y)
+    value = w.intrinsic("fma", power, c(0.693359375), w.let(f"fadd {r} {f}, {y}"))
+    value = w.let(f"select i1 {w.let(f'fcmp oeq {r} %x, {c(0.0)}')}, {r} {c(float('-inf'))}, {r} {value}")
+    value = w.let(f"select i1 {w.let(f'fcmp olt {r} %x, {c(0.0)}')}, {r} {c(float('nan'))}, {r} {value}")
+    # infinity stays, and so does NaN
+    large = w.let(f"fcmp ult {r} %x, {c(float('inf'))}")
+    value = w.let(f"select i1 {large}, {r} {value}, {r} %x")
+    return w.let(f"select i1 {w.let(f'fcmp uno {r} %x, %x')}, {r} %x, {r} {value}")
+
+
+def logarithm_of_more(w: Writer) -> str:
+    """log(1 + x) in float32 by x log(u) / (u - 1), u = 1 + x rounded."""
+    r = w.real
+    one = hexadecimal(1.0, w.bits)
+    u = w.let(f"fadd {r} %x, {one}")
+    gone = w.let(f"fsub {r} {u}, {one}")
+    log = w.call("recurra_log", u)
+    value = w.let(f"fmul {r} {log}, {w.let(f'fdiv {r} %x, {gone}')}")
+    same = w.let(f"fcmp oeq {r} {gone}, {hexadecimal(0.0, w.bits)}")
+    value = w.let(f"select i1 {same}, {r} %x, {r} {value}")
+    endless = w.let(f"fcmp oeq {r} %x, {hexadecimal(float('inf'), w.bits)}")
+    return w.let(f"select i1 {endless}, {r} %x, {r} {value}")

@@ -6,10 +6,18 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .functions import exponential, hexadecimal, hyperbolic_tangent, sigmoid
+from .functions import exponential, hexadecimal, hyperbolic_tangent, logarithm, logarithm_of_more, sigmoid
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
 from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero
 from .products import product_function
+
+_FUNCTIONS = {
+    "exp": exponential,
+    "tanh": hyperbolic_tangent,
+    "sigmoid": sigmoid,
+    "log": logarithm,
+    "log1p": logarithm_of_more,
+}
 
 CHUNK = 48
 """Rows that one thread carries through a step together."""
@@ -291,7 +299,7 @@ class Writer:
             return self.let(f"select i1 {wrong}, {r} {self.let(f'fadd {r} {rest}, {a[1]}')}, {r} {rest}")
         if op == "floordiv":
             return self.intrinsic("floor", self.let(f"fdiv {r} {a[0]}, {a[1]}"))
-        if op in ("exp", "tanh", "sigmoid"):
+        if op in ("exp", "tanh", "sigmoid") or (op in ("log", "log1p") and self.bits == 32):
             self._need(op)
             return self.call(f"recurra_{op}", a[0])
         return self.library(op, *a)
@@ -299,6 +307,8 @@ class Writer:
     def _need(self, function: str) -> None:
         if function == "sigmoid":
             self._need("exp")
+        if function == "log1p":
+            self._need("log")
         if function == "tanh" and self.bits == 64:
             self._need("exp")
         name = f"recurra_{function}"
@@ -306,7 +316,7 @@ class Writer:
             self.functions[name] = ""
             inner = Writer(self.bits, self.machine)
             inner.functions, inner.declared = self.functions, self.declared
-            result = {"exp": exponential, "tanh": hyperbolic_tangent, "sigmoid": sigmoid}[function](inner)
+            result = _FUNCTIONS[function](inner)
             body = "\n".join(inner.lines)
             self.functions[name] = (
                 f"define internal {self.real} @{name}({self.real} %x) alwaysinline nounwind {{\nentry:\n{body}\n"

@@ -145,8 +145,8 @@ class Plan:
     ) -> None:
         captured = capture(step, parameters, xs, states)
         projection = captured.projection() if variant.many else None
-        size = 4 * (projection or 0)
-        self.fold = projection is not None and size * 2 <= second_level_cache()
+        size = (projection or 0) * (8 if torch.float64 in {t.dtype for t in parameters} else 4)
+        self.fold = projection is not None and size <= 0.8 * second_level_cache()
         self.traced = captured.traced(hoist=not (variant.stream or self.fold))
         self.variant = variant
         floats = [t.dtype for t in (*parameters, *xs, *states) if t.is_floating_point()]

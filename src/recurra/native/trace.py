@@ -228,19 +228,23 @@ class Captured:
         return _Reader(self.source, self.rows, self.counts, hoist).read(self.num_outputs)
 
     def projection(self) -> int | None:
-        """Weights of the products of the input, if what depends on the input alone is nothing but products and sums.
+        """Elements of all weights, if what depends on the input alone is nothing but products and sums.
 
         Such a step may as well compute them inside the loop. None if there is more, or nothing of that kind.
         """
         reader = _Reader(self.source, self.rows, self.counts, hoist=True)
-        total = 0
+        total, found = 0, False
         for n in self.source.nodes:
-            if n.op == "call_function" and reader.color[n] == "X":
-                if n.target in (aten.addmm.default, aten.mm.default):
-                    total += n.args[-1].meta["val"].numel()
-                elif n.target not in _VIEWS and n.target is not aten.add.Tensor:
+            if n.op != "call_function" or reader.color[n] == "P":
+                continue
+            product = n.target in (aten.addmm.default, aten.mm.default)
+            if product:
+                total += n.args[-1].meta["val"].numel()
+            if reader.color[n] == "X":
+                found = found or product
+                if not product and n.target not in _VIEWS and n.target is not aten.add.Tensor:
                     return None
-        return total or None
+        return total if found else None
 
 
 def capture(step: Step, parameters: Sequence[Tensor], xs: Sequence[Tensor], states: Sequence[Tensor]) -> Captured:
