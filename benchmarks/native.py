@@ -525,8 +525,8 @@ def run(quick: bool = False) -> Section:
         + ("" if importlib.util.find_spec("jax") else " JAX is not installed here, so its column is empty."),
         "What the profile shows. One row and 100 steps: most of the time is spent in Python, autograd and torch's small "
         "products around the loop, not in it; JAX has no such frame. Inference with 256 and 512 units: both sides run near the "
-        "rate of the matrix products; here a thread multiplies half of the rows at a time with weights that do not fit into its "
-        "cache, and the hoisted products are torch's own, so little is left to win there. One stream with 256 units: the "
+        "rate of the matrix products; here a thread multiplies half of the rows at a time with weights that do not fit into "
+        "its cache, and the hoisted products are torch's own, so little is left to win there. One stream with 256 units: the "
         "weights are read from beyond the core's cache at every step.",
         ("Missed: " + "; ".join(missed) + ".") if missed else "No target is missed.",
     )
