@@ -636,3 +636,39 @@ def test_functions_of_float32_are_right_everywhere(function: Any) -> None:
     ys, _ = Native()(_Of(function), x.view(1, -1, 1))
     wanted = function(x.double()).float()
     torch.testing.assert_close(ys.flatten(), wanted, rtol=1e-6, atol=2e-7, equal_nan=True)
+
+
+class _Viewing(Cell[Tensor, Tensor, Tensor]):
+    """Looks at its input in another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size, self.output_size = 4, 2
+
+    @classmethod
+    def examples(cls) -> Iterator[_Viewing]:
+        """One."""
+        yield cls()
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Zeros."""
+        return self.initial("h", batch_size, 2)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs are added up."""
+        h = torch.tanh(state + x.view(-1, 2, 2).exp().sum(1))
+        return h, h
+
+
+@pytest.mark.parametrize("rows", [3, 9])
+def test_inputs_that_are_not_dense_may_be_viewed(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LITTLE", 0)
+    cell, dense = _Viewing(), torch.randn(5, rows, 4)
+    for xs in (dense.transpose(0, 2).contiguous().transpose(0, 2), dense):
+        xs = xs.clone(memory_format=torch.preserve_format).requires_grad_()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ys, _ = Native()(cell, xs)
+        torch.testing.assert_close(ys, Loop()(cell, dense)[0])
+        (g,) = torch.autograd.grad(ys.sum(), xs)
+        assert bool(g.isfinite().all())

@@ -153,7 +153,8 @@ class Traced:
         if self._before is None:
             given = self._placeholders()[: len(parameters) + len(xs)]
             self._before = _Calls(self.source, [i.node for i in self.imports], given, self.rows)
-        return self._before([*parameters, *xs], xs[0].shape[0] if xs else 0)
+        values = [t if t.is_contiguous() else t.contiguous() for t in (*parameters, *xs)]  # as they were traced
+        return self._before(values, xs[0].shape[0] if xs else 0)
 
     def step(self, imports: Sequence[Tensor], states: Sequence[Tensor], rows: int) -> tuple[list[Tensor], list[Tensor]]:
         """One step by torch, from the imports of that step: the reference for the machine code."""
