@@ -414,7 +414,12 @@ def test_a_graph_that_is_kept_gives_the_same_gradients_again(kind: type[Cell], r
 
 @pytest.mark.parametrize("kind", [LSTMCell, GRUCell])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_threads_that_share_every_step_give_what_one_gives(kind: type[Cell], rows: int) -> None:
+def test_threads_that_share_every_step_give_what_one_gives(
+    kind: type[Cell], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recurra.native import plan as native_plan
+
+    monkeypatch.setattr(native_plan, "_FEW", 4)
     cell = kind(5, 200).double()  # type: ignore[call-arg]
     xs = torch.randn(11, rows, 5, dtype=torch.float64)
     seed = torch.randn(11, rows, 200, dtype=torch.float64)

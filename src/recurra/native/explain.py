@@ -58,7 +58,7 @@ def explain(plan: Plan, rows: int = 32) -> list[tuple[str, str]]:
     over = "; gradients are written over what is saved" if plan.overwrites else ""
     lines.append(("stored", f"{forward.stored:,} bytes a step and row for the backward part ({', '.join(kept)}){over}"))
     weights = sum(node.size for node in plan.forward_program.weights) * plan.bits // 8
-    sharing = "; at few rows the threads share every step" if "forward_shared" in plan.code.functions else ""
+    sharing = "; for a single row the threads share every step" if "forward_shared" in plan.code.functions else ""
     lines.append(("weights", f"{weights:,} bytes, packed once for all steps{sharing}"))
     gradients = [f"{w.shape[0]} x {w.shape[1]}" for _, w, _ in plan.weight_gradients]
     lines.append(("after", "gradients of weights, one product each: " + (", ".join(gradients) or "none")))

@@ -108,8 +108,9 @@ class _Buffers:
 _SHARED = 100_000
 """Elements of all weights from which on threads may share every step of a few rows."""
 
-_FEW = 4
-"""Rows up to which they do: all threads carry all rows, each with a part of the weights, which stays in its cache."""
+_FEW = 1
+"""Rows up to which they do: each thread has a part of the weights, which stays in its cache. With one row the order of every
+sum is that of a single thread, so the choice between both, which looks at times, cannot be seen in the bits."""
 
 
 def _weight_of(program: Program) -> int:
