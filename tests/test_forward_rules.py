@@ -138,6 +138,21 @@ def test_refusals(rule: Any) -> None:
         SnAp(0)
 
 
+@pytest.mark.parametrize("rule", [RTRL(), SnAp(2), UORO()], ids=str)
+def test_no_steps_teach_nothing_and_wrong_shapes_are_named(rule: Any) -> None:
+    cell = ElmanCell(2, 3)
+    carry = rule.init(cell, 1)
+    nothing = Chunk(torch.zeros(0, 1, 2), torch.zeros(0, 1, 3))
+    after, estimate = rule.step(cell, carry, nothing, MeanSquaredError())
+    assert torch.equal(after.state[0], carry.state[0])
+    assert float(estimate.loss) == float(estimate.weight) == 0
+    assert all(bool((d == 0).all()) for d in estimate.direction.values())
+    with pytest.raises(ValueError, match=r"ElmanCell: xs must be \(T, B, 2\), got \(2, 1, 7\)"):
+        rule.step(cell, carry, Chunk(torch.zeros(2, 1, 7), torch.zeros(2, 1, 3)), MeanSquaredError())
+    with pytest.raises(ValueError, match=r"ElmanCell: state.h must be \(3, 3\), got \(1, 3\)"):
+        rule.step(cell, carry, Chunk(torch.zeros(2, 3, 2), torch.zeros(2, 3, 3)), MeanSquaredError())
+
+
 def test_noise_and_padding_go_forward_too() -> None:
     """A stack with dropout learns online, and its carry stays finite."""
     torch.manual_seed(0)

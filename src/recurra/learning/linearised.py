@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,8 @@ from torch.func import functional_call, jacrev, vmap
 
 from ..core import tree
 from ..core.cell import Cell, FeedbackCell, Noisy, StochasticCell, constant_leaves
-from ..core.loss import Loss, SequenceLoss, weighted_sum
+from ..core.engine import check_sequence
+from ..core.loss import Loss, weighted_sum
 from ..core.rule import Chunk, Direction
 from ..core.tree import Tree
 from ..engines.loop import restart
@@ -85,17 +87,6 @@ def learning(cell: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in cell.named_parameters() if p.requires_grad and p.is_floating_point()}
 
 
-def refusal(cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
-    """Why a rule that goes forward in time cannot train a cell with a loss; None if it can."""
-    if not isinstance(cell, Cell):
-        return f"it carries a state and needs a Cell, not {type(cell).__name__}; BPTT() takes any module."
-    if isinstance(loss, SequenceLoss):
-        return f"{type(loss).__name__} is a loss of whole sequences, which cannot be learned as it goes; use BPTT()."
-    if cell.training and isinstance(cell, StochasticCell) and cell.draw_weights(torch.Generator(cell.device)):
-        return "the cell's weights are noisy for the length of a sequence, and a stream has no end; use BPTT()."
-    return None
-
-
 def flat(state: Tree) -> Tensor:
     """The floating leaves of a state side by side: (B, S), S at least 1."""
     leaves = [leaf for leaf in tree.leaves(state) if leaf.is_floating_point()]
@@ -104,7 +95,7 @@ def flat(state: Tree) -> Tensor:
 
 def flat_size(state: Tree) -> int:
     """S."""
-    return sum(leaf[0].numel() if leaf.shape[0] else 0 for leaf in tree.leaves(state) if leaf.is_floating_point())
+    return sum(prod(leaf.shape[1:]) for leaf in tree.leaves(state) if leaf.is_floating_point())
 
 
 def start_influence(cell: Cell) -> Tensor:
@@ -140,7 +131,7 @@ def moving(cell: Cell, x: Tree, state: Tree) -> Tensor:
     """(S,) bool: the elements of the state that a reset starts again; constant leaves stay."""
     kept = constant_leaves(cell, x, state)
     parts = [
-        torch.full((leaf[0].numel() if leaf.shape[0] else 0,), not fixed)
+        torch.full((prod(leaf.shape[1:]),), not fixed)
         for leaf, fixed in zip(tree.leaves(state), kept)
         if leaf.is_floating_point()
     ]
@@ -155,9 +146,13 @@ def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.
         chunk: what is learned from.
         loss: a value for every step.
         generator: of the cell's noise.
+
+    Raises:
+        ValueError: a wrong shape.
+        TypeError: a wrong structure or dtype.
     """
     xs, controls = chunk.xs, chunk.controls
-    num_steps, rows = (int(n) for n in tree.leaves(xs)[0].shape[:2])
+    num_steps, rows = check_sequence(cell, xs, state, controls)
     alive = controls.alive(num_steps)
     if alive is not None:
         xs = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), xs)
@@ -177,7 +172,7 @@ def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.
             mask = None if controls.force_mask is None else controls.force_mask[t]
             _, new = module(x, state, forced, mask)
             state = new if alive is None else tree.where(alive[t], new, state)
-    states = tree.stack(before)
+    states = tree.stack(before) if before else tree.map(lambda leaf: leaf.new_zeros(0, *leaf.shape), state)
     inputs = _Inputs(xs, states, controls.forced, controls.force_mask)
     parameters = learning(cell)
     with torch.enable_grad():
@@ -197,7 +192,7 @@ def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.
         for (n, p), g in zip(parameters.items(), found[: len(named)])
     }
     wanted = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(floats, found[len(named) :])]
-    size = sum(leaf[0].numel() for leaf in wanted)
+    size = flat_size(state)
     together = torch.cat([w.flatten(1) for w in wanted], 1) if wanted else value.new_zeros(num_steps * rows, 0)
     return Stretch(
         direct,

@@ -11,19 +11,9 @@ from torch import Tensor, nn
 from ..core import tree
 from ..core.cell import Cell
 from ..core.checks import check_positive
-from ..core.loss import Loss, SequenceLoss
-from ..core.rule import Chunk, Estimate, LearningRule
 from ..core.tree import Tree
-from .linearised import (
-    Stretch,
-    apart,
-    jacobians,
-    learning,
-    moving,
-    refusal,
-    start_influence,
-    stretch,
-)
+from .forward import ForwardRule
+from .linearised import Stretch, jacobians, moving, start_influence
 
 
 class InfluenceCarry(NamedTuple):
@@ -42,12 +32,8 @@ class InfluenceCarry(NamedTuple):
     rng: Tensor
 
 
-class _Influence(LearningRule[InfluenceCarry]):
+class _Influence(ForwardRule):
     """Carries the influence of the parameters on the state along."""
-
-    def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
-        """A cell whose weights are not noisy, and a loss with a value for each step."""
-        return refusal(cell, loss)
 
     def _kept(self, passed: Tensor, immediate: Tensor) -> Tensor | None:
         """(B, S, P) what of the influence is kept, from what has been seen; None for all of it."""
@@ -67,29 +53,10 @@ class _Influence(LearningRule[InfluenceCarry]):
         seen = influence.new_zeros(rows, size, size, dtype=torch.bool), torch.zeros_like(influence, dtype=torch.bool)
         return InfluenceCarry(state, influence, seen, rng)
 
-    def step(
-        self, cell: nn.Module, carry: InfluenceCarry, chunk: Chunk, loss: Loss | SequenceLoss
-    ) -> tuple[InfluenceCarry, Estimate]:
-        """The gradient of a chunk, its past included."""
-        reason = self.supports(cell, loss)
-        if reason is not None:
-            raise TypeError(f"{type(self).__name__}: {reason}")
-        assert isinstance(cell, Cell)
-        assert isinstance(loss, Loss)
-        generator = torch.Generator()
-        generator.set_state(carry.rng)
-        made = stretch(cell, carry.state, chunk, loss, generator)
-        influence, seen, reached = self._carried(cell, carry, made)
-        parameters = learning(cell)
-        through = apart(reached, parameters)
-        direction = {name: made.direct[name] + through[name] for name in parameters}
-        new = InfluenceCarry(made.state, influence, seen, generator.get_state())
-        return new, Estimate(direction, made.loss, made.weight, made.outputs)
-
-    def _carried(
-        self, cell: Cell, carry: InfluenceCarry, made: Stretch
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor]:
-        """The influence after the last step, what has been seen, and what the losses want through the states."""
+    def follow(
+        self, cell: Cell, carry: InfluenceCarry, made: Stretch, generator: torch.Generator
+    ) -> tuple[InfluenceCarry, Tensor]:
+        """See `ForwardRule.follow`."""
         seen = carry.seen
         influence, total = carry.influence, carry.influence.new_zeros(carry.influence.shape[-1])
         again = free = influence.new_zeros(0)
@@ -110,7 +77,7 @@ class _Influence(LearningRule[InfluenceCarry]):
                 assert kept is not None
                 new = torch.where(kept, new, new.new_zeros(()))
             influence = new if made.alive is None else torch.where(made.alive[t][:, None, None], new, influence)
-        return influence, seen, total
+        return carry._replace(influence=influence, seen=seen), total
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ..core import tree
 from ..core.cell import Cell
 from ..core.loss import Loss, SequenceLoss
-from ..core.rule import Chunk, Estimate, LearningRule
 from ..core.tree import Tree
-from .linearised import apart, flat_size, jacobians, learning, moving, refusal, start_influence, stretch
+from .forward import ForwardRule
+from .linearised import Stretch, flat_size, jacobians, learning, moving
 
 _TINY = 1e-30
 
@@ -28,7 +28,7 @@ class UOROCarry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UORO(LearningRule[UOROCarry]):
+class UORO(ForwardRule):
     """Unbiased online recurrent optimisation: the influence is estimated by one outer product, without bias.
 
         s~_t = rho_0 D_t s~_{t-1} + rho_1 nu,   theta~_t = theta~_{t-1} / rho_0 + nu^T I_t / rho_1
@@ -62,8 +62,8 @@ class UORO(LearningRule[UOROCarry]):
 
     def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
         """A cell whose weights are not noisy, whose start is not learned, and a loss with a value for each step."""
-        reason = refusal(cell, loss)
-        if reason is None and isinstance(cell, Cell) and bool(start_influence(cell).any()):
+        reason = super().supports(cell, loss)
+        if reason is None and any(isinstance(m, Cell) and m.initial_values is not None for m in cell.modules()):
             return "the influence of a learned initial state has no rank of one; use RTRL()."
         return reason
 
@@ -77,18 +77,10 @@ class UORO(LearningRule[UOROCarry]):
         rng = torch.Generator().manual_seed(seed).get_state()
         return UOROCarry(state, zeros[:, :size].clone(), zeros[:, size:].clone(), rng)
 
-    def step(
-        self, cell: nn.Module, carry: UOROCarry, chunk: Chunk, loss: Loss | SequenceLoss
-    ) -> tuple[UOROCarry, Estimate]:
-        """An unbiased estimate of the gradient of a chunk, its past included."""
-        reason = self.supports(cell, loss)
-        if reason is not None:
-            raise TypeError(f"UORO: {reason}")
-        assert isinstance(cell, Cell)
-        assert isinstance(loss, Loss)
-        generator = torch.Generator()
-        generator.set_state(carry.rng)
-        made = stretch(cell, carry.state, chunk, loss, generator)
+    def follow(
+        self, cell: Cell, carry: UOROCarry, made: Stretch, generator: torch.Generator
+    ) -> tuple[UOROCarry, Tensor]:
+        """See `ForwardRule.follow`."""
         num_steps, rows, size = made.wanted.shape
         of_state, of_parameters = carry.of_state, carry.of_parameters
         total = of_parameters.new_zeros(of_parameters.shape[-1])
@@ -110,11 +102,7 @@ class UORO(LearningRule[UOROCarry]):
                     new_state = torch.where(alive, new_state, of_state)
                     new_parameters = torch.where(alive, new_parameters, of_parameters)
                 of_state, of_parameters = new_state, new_parameters
-        parameters = learning(cell)
-        through = apart(total, parameters)
-        direction = {name: made.direct[name] + through[name] for name in parameters}
-        new = UOROCarry(made.state, of_state, of_parameters, generator.get_state())
-        return new, Estimate(direction, made.loss, made.weight, made.outputs)
+        return carry._replace(of_state=of_state, of_parameters=of_parameters), total
 
 
 def _balance(long: Tensor, short: Tensor) -> Tensor:

@@ -64,6 +64,13 @@ def _given(plan: Plan, kind: str, index: int, imports: Any, states: Any, starts:
     return masks.get(kind)
 
 
+def _dense(imports: Any, states: Any, starts: Any, alive: Tensor | None, reset: Tensor | None) -> Any:
+    """Three lists of dense tensors, and the masks by name."""
+    groups = ([t.contiguous() for t in group] for group in (imports, states, starts))
+    masks = {"alive": alive, "reset": reset}
+    return *groups, {name: None if mask is None else mask.contiguous() for name, mask in masks.items()}
+
+
 def _loop(
     name: str,
     imports: Sequence[Tensor],
@@ -76,11 +83,7 @@ def _loop(
 ) -> list[Tensor]:
     """Outputs, last states, then what the way back reads."""
     plan = find(name)
-    imports, states, starts = ([t.contiguous() for t in group] for group in (imports, states, starts))
-    masks = {
-        "alive": None if alive is None else alive.contiguous(),
-        "reset": None if reset is None else reset.contiguous(),
-    }
+    imports, states, starts, masks = _dense(imports, states, starts, alive, reset)
     ys, last, held = plan.forward(
         imports, states, dict(zip(plan.starts, starts)), masks["alive"], masks["reset"], num_steps, rows
     )
@@ -106,11 +109,7 @@ def _loop_backward(
 ) -> list[Tensor]:
     """Derivatives by those imports, states and starts that have one, in this order."""
     plan = find(name)
-    imports, states, starts = ([t.contiguous() for t in group] for group in (imports, states, starts))
-    masks = {
-        "alive": None if alive is None else alive.contiguous(),
-        "reset": None if reset is None else reset.contiguous(),
-    }
+    imports, states, starts, masks = _dense(imports, states, starts, alive, reset)
     left, held = iter(own), {}
     for kind, index in plan.forward_keys:
         value = _given(plan, kind, index, imports, states, starts, masks)

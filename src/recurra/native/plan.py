@@ -264,15 +264,9 @@ class Plan:
     def _backward(self) -> None:
         """The backward part; derivatives by products stand where the products were saved, if nothing reads these later."""
         over: dict[Node, int] = {}
-        read_after = {  # products of products: what went into the second is needed for its weight's gradient
-            leaf.attr[1]
-            for a, *_ in self.adjoint.products
-            for leaf in (a, *a.args)
-            if leaf.op == "leaf" and leaf.attr[0] == "saved"
-        }
         for _, _, g, product in self.adjoint.products:
             number = self.saved.index(product) if product in self.saved else -1
-            if number >= 0 and number not in read_after and g.size == product.size and g not in over:
+            if number >= 0 and g.size == product.size and g not in over:
                 over[g] = number
         while True:
             late = self._backward_over(over)
