@@ -102,6 +102,12 @@ def crash(there: Any, seeds: range, cache: str) -> None:
         there.send(Verdict(AGREES))
 
 
+def agree(there: Any, seeds: range, cache: str) -> None:
+    """In place of the worker: all is well."""
+    for _ in seeds:
+        there.send(Verdict(AGREES))
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_crash_is_one_problem_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     monkeypatch.setattr(random_run, "_work", crash)
@@ -113,6 +119,10 @@ def test_a_crash_is_one_problem_and_the_run_goes_on(monkeypatch: pytest.MonkeyPa
     again = RandomReport.of(json.loads(json.dumps(report.record())))
     assert (again.count, again.statuses, again.problems) == (report.count, report.statuses, report.problems)
     assert run_random(6, 0, before=again).count == 6
+    assert again.problems == [(2, "crashed with exit code 11")]  # asked again, with the same end
+    monkeypatch.setattr(random_run, "_work", agree)
+    mended = run_random(7, 0, before=again)
+    assert (mended.count, mended.statuses[AGREES], mended.problems) == (7, 7, [])
 
 
 def test_the_command_and_its_record(tmp_path: Path) -> None:

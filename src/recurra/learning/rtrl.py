@@ -99,7 +99,7 @@ class RTRL(_Influence):
         fully recurrent units.
     Example:
         >>> from recurra.cells import ElmanCell
-        >>> from recurra.core import MeanSquaredError
+        >>> from recurra.core import Chunk, MeanSquaredError
         >>> cell, rule = ElmanCell(3, 5), RTRL()
         >>> chunk = Chunk(torch.zeros(1, 2, 3), torch.zeros(1, 2, 5))
         >>> carry, estimate = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())

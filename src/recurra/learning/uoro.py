@@ -46,7 +46,7 @@ class UORO(ForwardRule):
         O(S P) memory while a chunk is learned from; the rule itself needs two passes.
     Example:
         >>> from recurra.cells import ElmanCell
-        >>> from recurra.core import MeanSquaredError
+        >>> from recurra.core import Chunk, MeanSquaredError
         >>> cell, rule = ElmanCell(3, 5), UORO()
         >>> chunk = Chunk(torch.zeros(1, 2, 3), torch.zeros(1, 2, 5))
         >>> carry, estimate = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())

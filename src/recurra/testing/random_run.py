@@ -145,6 +145,14 @@ class RandomReport:
         )
         return "\n".join([text, *(f"seed {seed}: {seen}" for seed, seen in self.problems)])
 
+    def add(self, seed: int, verdict: Verdict) -> None:
+        """Take in what came of one cell."""
+        self.statuses[verdict.status] += 1
+        if verdict.status == UNDECIDED:
+            self.undecided.append((seed, verdict.seen))
+        elif verdict.status != AGREES:
+            self.problems.append((seed, verdict.seen))
+
     def record(self) -> dict[str, Any]:
         """Plain values for a file; `recurra reproduce --page` shows them."""
         from ..experiments.run import machine, versions
@@ -198,29 +206,35 @@ def run_random(
         count: how many.
         first: seed of the first one.
         on_cell: told after each cell.
-        before: a run that ended early; what it judged is not judged again.
+        before: a run that ended early; what agreed or was undecided is not judged again, what differed is.
         jobs: processes at a time.
     """
     report = RandomReport(first) if before is None or before.first != first else before
     began, following = time.monotonic() - report.seconds, first + report.count
     size = BATCH if jobs == 1 else BATCH // 5  # with several at a time, a batch is told of when it is whole
     batches = [range(a, min(a + size, first + count)) for a in range(following, first + count, size)]
+    _ask_again(report)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for found in map(_judged, batches) if jobs == 1 else pool.map(lambda seeds: list(_judged(seeds)), batches):
                 for seed, verdict in found:
                     report.count += 1
-                    report.statuses[verdict.status] += 1
-                    if verdict.status == UNDECIDED:
-                        report.undecided.append((seed, verdict.seen))
-                    elif verdict.status != AGREES:
-                        report.problems.append((seed, verdict.seen))
+                    report.add(seed, verdict)
                     report.seconds = time.monotonic() - began
                     if on_cell is not None:
                         on_cell(report)
         finally:
             pool.shutdown(cancel_futures=True)
     return report
+
+
+def _ask_again(report: RandomReport) -> None:
+    """Judge the problems of an earlier run once more: they may be mended."""
+    found = [pair for seed, _ in report.problems for pair in _judged(range(seed, seed + 1))]
+    report.problems = []
+    del report.statuses[DIFFERS]
+    for seed, verdict in found:
+        report.add(seed, verdict)
 
 
 def _judged(seeds: range) -> Iterator[tuple[int, Verdict]]:

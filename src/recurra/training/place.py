@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -43,6 +44,11 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1")) if torchrun else 1
 
 
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class Place:
     """One process of a run: Lightning Fabric with what learning rules need.
 
@@ -68,6 +74,7 @@ class Place:
             local = int(os.environ.get("LOCAL_WORLD_SIZE", str(self.size)))
             self.fabric = Fabric(devices=local, num_nodes=self.size // local, strategy="ddp", **options)
             self.fabric.launch()
+            atexit.register(_leave)  # a process that ends with the others' threads running may abort
             self.rank = self.fabric.global_rank
             self.device = self.fabric.device
         else:
