@@ -2,7 +2,24 @@
 
 from .bptt import BPTT, TruncatedBPTT
 from .evolution import EvolutionStrategy, search
+from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
 from .uoro import UORO
+from .updates import SGD, Adam, Sum, UpdateRule
 
-__all__ = ["BPTT", "RTRL", "UORO", "EvolutionStrategy", "SnAp", "TruncatedBPTT", "search"]
+__all__ = [
+    "BPTT",
+    "RTRL",
+    "SGD",
+    "UORO",
+    "Adam",
+    "EvolutionStrategy",
+    "Online",
+    "OnlineState",
+    "OnlineTrace",
+    "SnAp",
+    "Sum",
+    "TruncatedBPTT",
+    "UpdateRule",
+    "search",
+]

@@ -1,0 +1,171 @@
+"""Learning step by step: a rule, an update and a cell as one loop over a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core import tree
+from ..core.cell import Cell, ConstrainedCell
+from ..core.checks import sentence
+from ..core.engine import check_sequence
+from ..core.loss import Loss
+from ..core.rule import Chunk, LearningRule
+from ..core.spec import zeros
+from ..core.tree import Tree
+from .linearised import learning
+from .updates import UpdateRule
+
+
+class OnlineState(NamedTuple):
+    """Everything but the parameters that the next step reads: tensors alone, so it can be stored and gone on from.
+
+    Args:
+        carry: of the rule; the cell's state is in it.
+        update: of the update.
+    """
+
+    carry: Any
+    update: Any
+
+
+class OnlineTrace(NamedTuple):
+    """What a stretch of learning leaves.
+
+    Args:
+        losses: (T,) weighted sum of the loss over the rows, before the update that follows it.
+        weights: (T,) sum of the weights.
+        outputs: what the cell put out, leaves (T, B, ...).
+    """
+
+    losses: Tensor
+    weights: Tensor
+    outputs: Tree
+
+
+@dataclass(frozen=True)
+class Online:
+    """Learn at every step of a stream: predict, compare, change the parameters, go on with the next step.
+
+        carry, direction = rule.step(one step);   parameters = update(parameters, direction)
+
+    A chunk of T steps is T steps of learning, an update after each. A step whose weights are all zero (padding too) changes
+    no parameter and nothing that the update keeps; the cell and the rule go on. ``controls.reset`` starts rows again
+    inside the chunk, so thousands of short sequences go in one call, one behind the other. The loss is *summed* over the
+    rows of a batch: a learning rate counts for one row.
+
+    Args:
+        rule: any learning rule that takes single steps. One of kind "step" is subtracted as it is.
+        loss: a value for each step.
+        update: `SGD`, `Adam`, `Sum`; None for a rule of kind "step".
+    Raises:
+        TypeError: an update is missing, or given to a rule that makes steps itself.
+    Example:
+        >>> from recurra.cells import ElmanCell
+        >>> from recurra.core import Chunk, MeanSquaredError
+        >>> from recurra.learning import RTRL, SGD, Online
+        >>> cell, online = ElmanCell(1, 4), Online(RTRL(), MeanSquaredError(), SGD(lr=0.02))
+        >>> wave = torch.sin(torch.arange(61) / 4).reshape(-1, 1, 1)
+        >>> state = online.init(cell, batch_size=1)
+        >>> state, trace = online.run(cell, state, Chunk(wave[:-1], wave[1:].expand(-1, -1, 4)))
+        >>> trace.losses.shape, bool(trace.losses[-10:].mean() < trace.losses[:10].mean())
+        (torch.Size([60]), True)
+    """
+
+    rule: LearningRule[Any]
+    loss: Loss
+    update: UpdateRule | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self.rule).__name__
+        if self.rule.kind == "step" and self.update is not None:
+            raise TypeError(
+                sentence("Online", "update", f"None for {name}, which makes steps itself", repr(self.update))
+            )
+        if self.rule.kind != "step" and not isinstance(self.update, UpdateRule):
+            raise TypeError(sentence("Online", "update", "an update such as SGD(lr=0.1)", repr(self.update)))
+
+    def init(self, cell: Cell, batch_size: int, seed: int = 0) -> OnlineState:
+        """Before the first step.
+
+        Raises:
+            TypeError: the rule does not support the cell or the loss.
+        """
+        self._check(cell)
+        update = () if self.update is None else self.update.init(learning(cell))
+        return OnlineState(self.rule.init(cell, batch_size, seed=seed), update)
+
+    def run(
+        self, cell: Cell, state: OnlineState, chunk: Chunk, lr_factor: float | Tensor = 1.0
+    ) -> tuple[OnlineState, OnlineTrace]:
+        """Learn from a stretch of the stream. The parameters of ``cell`` are changed in place.
+
+        Args:
+            cell: what learns.
+            state: from `init` or the last call.
+            chunk: T steps of B rows.
+            lr_factor: the learning rate is multiplied by it: a number, or (T,) one for each step.
+
+        Raises:
+            ValueError: a wrong shape.
+            TypeError: a wrong structure or dtype, or what the rule does not support.
+        """
+        self._check(cell)
+        num_steps, batch_size = check_sequence(cell, chunk.xs, None, chunk.controls)
+        if chunk.weights is not None and chunk.weights.shape != (num_steps, batch_size):
+            got = tuple(chunk.weights.shape)
+            raise ValueError(sentence("Online", "weights", f"({num_steps}, {batch_size})", got))
+        factor = torch.as_tensor(lr_factor, dtype=cell.dtype, device=cell.device)
+        if factor.shape not in ((), (num_steps,)):
+            raise ValueError(sentence("Online", "lr_factor", f"a number or ({num_steps},)", tuple(factor.shape)))
+        if num_steps == 0:
+            outputs = zeros(cell.output_spec, 0, batch_size, dtype=cell.dtype, device=cell.device)
+            return state, OnlineTrace(factor.new_zeros(0), factor.new_zeros(0), outputs)
+        return self._loop(cell, state, chunk, factor.expand(num_steps))
+
+    def _check(self, cell: Cell) -> None:
+        reason = self.rule.supports(cell, self.loss)
+        if reason is not None:
+            raise TypeError(f"Online({type(self.rule).__name__}): {reason}")
+
+    def _loop(self, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> tuple[OnlineState, OnlineTrace]:
+        """The readable loop."""
+        carry, moments = state
+        parameters = learning(cell)
+        constrained = [m for m in cell.modules() if isinstance(m, ConstrainedCell)]
+        counted = counts(chunk, len(factor)).tolist()
+        losses, weights, outputs = [], [], []
+        for t, counts_now in enumerate(counted):
+            one = Chunk(
+                tree.window(chunk.xs, t, t + 1),
+                tree.window(chunk.targets, t, t + 1),
+                None if chunk.weights is None else chunk.weights[t : t + 1],
+                chunk.controls.window(t, t + 1),
+            )
+            carry, estimate = self.rule.step(cell, carry, one, self.loss)
+            if counts_now:
+                if self.update is None:
+                    moved = {name: parameters[name].detach() - d for name, d in estimate.direction.items()}
+                else:
+                    values = {name: p.detach() for name, p in parameters.items()}
+                    moved, moments = self.update.apply(values, estimate.direction, moments, factor[t])
+                with torch.no_grad():
+                    for name, value in moved.items():
+                        parameters[name].copy_(value)
+                    for part in constrained:
+                        part.constrain()
+            losses.append(estimate.loss)
+            weights.append(estimate.weight)
+            outputs.append(tree.at(estimate.outputs, 0))
+        return OnlineState(carry, moments), OnlineTrace(torch.stack(losses), torch.stack(weights), tree.stack(outputs))
+
+
+def counts(chunk: Chunk, num_steps: int) -> Tensor:
+    """(T,) bool: the steps that anything is learned from, some weight outside the padding being other than zero."""
+    alive, weights = chunk.controls.alive(num_steps), chunk.weights
+    if weights is None:
+        return torch.ones(num_steps, dtype=torch.bool) if alive is None else alive.any(1)
+    return ((weights != 0) if alive is None else (weights != 0) & alive).any(1)
