@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, JordanCell, LSTMCell
 from recurra.core import BinaryCrossEntropy, Cell, Chunk, Controls, MeanSquaredError, SequenceLoss
 from recurra.learning import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
+from recurra.learning.linearised import jacobians, pulled, pushing, stretch
 from recurra.testing import Setting, laws
 from recurra.wrappers import Dropout, Readout, Stack
 
@@ -118,6 +121,63 @@ def test_a_wrong_influence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtrl, "jacobians", wrong)
     with pytest.raises(AssertionError, match="the whole sequence"):
         EXACT.enforce(RTRL(), GRUCell(2, 3), setting=setting)
+
+
+class _Doubled(torch.autograd.Function):
+    """2 x, as a function that `torch.func` cannot map and that has no forward derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return 2 * grads[0]
+
+
+class Opaque(ElmanCell):
+    """A step that takes the slow ways."""
+
+    def advance(self, projected: Tensor, state: Any) -> Any:
+        return super().advance(_Doubled.apply(projected), type(state)(_Doubled.apply(state.h)))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("make", [*CELLS.values(), lambda: Opaque(2, 4)], ids=[*CELLS, "opaque"])
+def test_products_with_the_derivatives_are_those_of_the_whole_derivatives(make: Any, rows: int) -> None:
+    torch.manual_seed(0)
+    cell = make().double()
+    made = stretch(cell, cell.initial_state(rows), stream(cell, 4, rows), MeanSquaredError(), torch.Generator())
+    u, v = torch.randn_like(made.wanted), torch.randn_like(made.wanted)
+    push = pushing(cell, made)
+    steps = list(zip(jacobians(cell, made), pulled(cell, made, u)))
+    assert len(steps) == 4
+    for t, ((passed, immediate), found) in enumerate(steps):
+        torch.testing.assert_close(found, torch.einsum("bs,bsp->bp", u[t], immediate), rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(push(t, v[t]), torch.einsum("bij,bj->bi", passed, v[t]), rtol=1e-11, atol=1e-13)
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers the largest tensor that was made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.elements = max([self.elements, *(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))])
+        return out
+
+
+def test_the_rank_one_rule_never_holds_the_influence() -> None:
+    cell = ElmanCell(2, 24)
+    chunk = Chunk(torch.zeros(1, 1, 2), torch.zeros(1, 1, 24))
+    num_parameters = sum(p.numel() for p in cell.parameters())
+    for rule, whole in ((UORO(), False), (RTRL(), True)):
+        carry = rule.init(cell, 1)
+        with _Largest() as seen:
+            rule.step(cell, carry, chunk, MeanSquaredError())
+        assert (seen.elements >= 24 * num_parameters) is whole
+        assert whole or seen.elements <= num_parameters + 24
 
 
 class Whole(SequenceLoss):

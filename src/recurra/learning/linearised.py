@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, jacrev, vjp, vmap
 
 from ..core import tree
 from ..core.cell import Cell, FeedbackCell, Noisy, StochasticCell, constant_leaves
@@ -266,6 +267,102 @@ def jacobians(cell: Cell, made: Stretch) -> Iterator[tuple[Tensor, Tensor]]:
         for t in range(num // rows):
             here = slice(t * rows, (t + 1) * rows)
             yield passed[here], immediate[here]
+
+
+def pulled(cell: Cell, made: Stretch, covectors: Tensor) -> Iterator[Tensor]:
+    """For every step, covectors (T, B, S) times the derivative of the next state by the parameters: (B, P).
+
+    One backward pass; the derivative itself, (B, S, P), is nowhere.
+    """
+    row = _Row(cell, made.inputs)
+    num_steps, rows, size = made.wanted.shape
+    count = sum(p.numel() for p in row.parameters.values())
+    if size == 0 or num_steps == 0:
+        return
+    leaves, flat_covectors = row.leaves(), _together(covectors)
+    block = max(1, _MOST_ELEMENTS // max(1, rows * count))
+    for a in range(0, num_steps, block):
+        b = min(a + block, num_steps)
+        part, wanted = _rows(leaves, a * rows, b * rows), flat_covectors[a * rows : b * rows]
+        found = side_by_side(_pull_rows(row, part, wanted), row.parameters, wanted.shape[0])
+        yield from found.split(rows)
+
+
+def _pull_rows(row: _Row, part: Any, covectors: Tensor) -> dict[str, Tensor]:
+    """(N, *shape) by name: one row by plain autograd, several in one go, one by one where `torch.func` cannot map."""
+    num = covectors.shape[0]
+
+    def one(leaves: Any, covector: Tensor) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            values = {n: p.detach().requires_grad_() for n, p in row.parameters.items()}
+            new = row(values, *leaves)
+            grads: tuple[Tensor | None, ...] = (None,) * len(values)
+            if new.requires_grad and values:
+                grads = torch.autograd.grad(new, list(values.values()), covector, allow_unused=True)
+        return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(values.items(), grads)}
+
+    def mapped(floats: Any, others: Any, rest: Any, masks: Any, covector: Tensor) -> dict[str, Tensor]:
+        together: Any = vjp(lambda values: row(values, floats, others, rest, masks), row.parameters)
+        found: dict[str, Tensor] = together[1](covector)[0]
+        return found
+
+    if num > 1:
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="There is a performance drop")
+                mapped_rows: dict[str, Tensor] = vmap(mapped)(*part, covectors)
+                return mapped_rows
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+    each = [one(tuple(tuple(leaf[i] for leaf in group) for group in part), covectors[i]) for i in range(num)]
+    return {n: torch.stack([found[n] for found in each]) for n in row.parameters}
+
+
+def pushing(cell: Cell, made: Stretch) -> Callable[[int, Tensor], Tensor]:
+    """A function of a step t and tangents (B, S): the derivative of the next state by the state, times them, (B, S).
+
+    One pass of forward differentiation over the batch; S backward passes for a step that has no such derivative.
+    """
+    module, inputs = Transition(cell), made.inputs
+    states = [leaf.detach() for leaf in tree.leaves(inputs.states)]
+    sizes = [prod(leaf.shape[2:]) for leaf in states if leaf.is_floating_point()]
+
+    def step(t: int, floats: list[Tensor]) -> Tensor:
+        given = iter(floats)
+        leaves = [next(given) if leaf.is_floating_point() else leaf[t] for leaf in states]
+        forced = None if inputs.forced is None else tree.at(inputs.forced, t)
+        mask = None if inputs.force_mask is None else inputs.force_mask[t]
+        _, new = module(tree.at(inputs.xs, t), tree.unflatten(inputs.states, leaves), forced, mask)
+        return flat(new)
+
+    def by_rows(t: int, tangents: Tensor) -> Tensor:
+        with torch.enable_grad():
+            floats = [leaf[t].clone().requires_grad_() for leaf in states if leaf.is_floating_point()]
+            columns, out = step(t, floats).sum(0), []
+            for column in columns:
+                grads: Any = (None,) * len(floats)
+                if column.requires_grad:
+                    grads = torch.autograd.grad(column, floats, retain_graph=True, allow_unused=True)
+                parts = [torch.zeros_like(f) if g is None else g for g, f in zip(grads, floats)]
+                out.append((torch.cat([p.flatten(1) for p in parts], 1) * tangents).sum(1))
+        return torch.stack(out, 1)
+
+    def push(t: int, tangents: Tensor) -> Tensor:
+        floats = [leaf[t] for leaf in states if leaf.is_floating_point()]
+        parts = [p.reshape(f.shape).to(f.dtype) for p, f in zip(tangents.split(sizes, 1), floats)]
+        try:
+            with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, at the first forward derivative
+                new = step(t, [forward_ad.make_dual(f, p) for f, p in zip(floats, parts)])
+                found = forward_ad.unpack_dual(new).tangent
+                return torch.zeros_like(tangents) if found is None else found.clone()
+        except (NotImplementedError, RuntimeError) as error:
+            if "forward AD" not in str(error) and "forward mode AD" not in str(error):
+                raise
+            return by_rows(t, tangents)
+
+    return push
 
 
 def _together_or_one_by_one(row: _Row, part: Any, num: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:

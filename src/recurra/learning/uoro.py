@@ -13,7 +13,7 @@ from ..core.cell import Cell
 from ..core.loss import Loss, SequenceLoss
 from ..core.tree import Tree
 from .forward import ForwardRule
-from .linearised import Stretch, flat_size, jacobians, learning, moving
+from .linearised import Stretch, flat_size, learning, moving, pulled, pushing
 
 _TINY = 1e-30
 
@@ -42,8 +42,8 @@ class UORO(ForwardRule):
     Source:
         Tallec & Ollivier 2018, "Unbiased online recurrent optimization", ICLR, arXiv:1702.05043 (from memory)
     Cost:
-        The carry takes O(S + P) memory for each row. The derivatives of a step are found whole here, S backward passes and
-        O(S P) memory while a chunk is learned from; the rule itself needs two passes.
+        For each row and step, O(S + P) memory, one pass forward along s~ and one backward from nu: the work of a few plain
+        steps. The derivatives D_t and I_t themselves are nowhere.
     Example:
         >>> from recurra.cells import ElmanCell
         >>> from recurra.core import Chunk, MeanSquaredError
@@ -87,12 +87,12 @@ class UORO(ForwardRule):
         if size and num_steps:
             signs = torch.randint(0, 2, (num_steps, rows, size), generator=generator).to(made.wanted) * 2 - 1
             free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0)).to(of_state.device)
-            for t, (passed, whole) in enumerate(jacobians(cell, made)):
-                immediate = torch.einsum("bs,bsp->bp", signs[t], whole)
+            push = pushing(cell, made)
+            for t, immediate in enumerate(pulled(cell, made, signs)):
                 if made.restarted is not None:
                     of_state = torch.where(made.restarted[t][:, None] & free, 0.0, of_state)
                 total = total + torch.einsum("bs,bs,bp->p", made.wanted[t], of_state, of_parameters)
-                forward = torch.einsum("bij,bj->bi", passed, of_state)
+                forward = push(t, of_state)
                 keep = _balance(of_parameters, forward)
                 give = _balance(immediate, signs[t])
                 new_state = keep * forward + give * signs[t]
