@@ -46,6 +46,10 @@ class CrossEntropy(Loss):
         flat = F.cross_entropy(ys.reshape(-1, ys.shape[-1]), targets.reshape(-1), reduction="none")
         return flat.reshape(targets.shape)
 
+    def residual(self, ys: Tensor, targets: Tensor) -> Tensor:
+        """``one_hot(target) - softmax(y)``: the prediction is the probabilities."""
+        return F.one_hot(targets, ys.shape[-1]).to(ys.dtype) - ys.softmax(-1)
+
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
@@ -67,6 +71,10 @@ class BinaryCrossEntropy(Loss):
     def per_step(self, ys: Tensor, targets: Tensor) -> Tensor:
         """See `Loss.per_step`."""
         return F.binary_cross_entropy_with_logits(ys, targets, reduction="none").sum(-1)
+
+    def residual(self, ys: Tensor, targets: Tensor) -> Tensor:
+        """``target - sigmoid(y)``: the prediction is the probabilities."""
+        return targets - ys.sigmoid()
 
 
 def weighted_sum(values: Tensor, weights: Tensor | None, alive: Tensor | None) -> tuple[Tensor, Tensor]:

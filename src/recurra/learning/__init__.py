@@ -2,6 +2,7 @@
 
 from .bptt import BPTT, TruncatedBPTT
 from .evolution import EvolutionStrategy, search
+from .kalman import EKF, Anneal
 from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
 from .uoro import UORO
@@ -9,10 +10,12 @@ from .updates import SGD, Adam, Sum, UpdateRule
 
 __all__ = [
     "BPTT",
+    "EKF",
     "RTRL",
     "SGD",
     "UORO",
     "Adam",
+    "Anneal",
     "EvolutionStrategy",
     "Online",
     "OnlineState",

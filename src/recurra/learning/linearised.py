@@ -233,20 +233,26 @@ class _Row:
         mask = self.inputs.force_mask
         return floats, others, tuple(_together(r) for r in rest), () if mask is None else (_together(mask),)
 
-    def __call__(
-        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
-    ) -> Tensor:
-        """(S,)."""
+    def stepped(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, given: Tree, masks: Any
+    ) -> tuple[Tree, Tree]:
+        """The output and the next state, leaves (1, ...)."""
         one, two = iter(floats), iter(others)
         states = [
             next(one if leaf.is_floating_point() else two).unsqueeze(0) for leaf in tree.leaves(self.inputs.states)
         ]
         state = tree.unflatten(self.inputs.states, states)
-        given = tree.unflatten((self.inputs.xs, self.inputs.forced), [r.unsqueeze(0) for r in rest])
         mask = masks[0].unsqueeze(0) if masks else None
         named = {f"cell.{n}": v for n, v in values.items()}
-        _, new = functional_call(self.module, named, (given[0], state, given[1], mask))
-        return flat(new)[0]
+        done: tuple[Tree, Tree] = functional_call(self.module, named, (given[0], state, given[1], mask))
+        return done
+
+    def __call__(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
+    ) -> Tensor:
+        """(S,)."""
+        given = tree.unflatten((self.inputs.xs, self.inputs.forced), [r.unsqueeze(0) for r in rest])
+        return flat(self.stepped(values, floats, others, given, masks)[1])[0]
 
 
 def jacobians(cell: Cell, made: Stretch) -> Iterator[tuple[Tensor, Tensor]]:
@@ -397,3 +403,66 @@ def _together_or_one_by_one(row: _Row, part: Any, num: int) -> tuple[dict[str, T
 
 def _rows(leaves: Any, a: int, b: int) -> Any:
     return tuple(tuple(leaf[a:b] for leaf in group) for group in leaves)
+
+
+class Observation(NamedTuple):
+    """The derivatives of one step of B rows, with those of what the loss compares.
+
+    Args:
+        passed: (B, S, S) of the next state by the state before the step.
+        immediate: (B, S, P) of the next state by the parameters.
+        seen: (B, O, S) of the prediction by the state before the step.
+        direct: (B, O, P) of the prediction by the parameters.
+    """
+
+    passed: Tensor
+    immediate: Tensor
+    seen: Tensor
+    direct: Tensor
+
+
+class _SeenRow(_Row):
+    """The next state and the residual of one row, side by side, as a function of parameters and state."""
+
+    def __init__(self, cell: Cell, inputs: _Inputs, loss: Loss, targets: Tree) -> None:
+        super().__init__(cell, inputs)
+        self.loss, self.targets = loss, targets
+
+    def leaves(self) -> tuple[Any, ...]:
+        """As `_Row.leaves`, the targets among the rest."""
+        floats, others, rest, masks = super().leaves()
+        return floats, others, (*rest, *(_together(leaf) for leaf in tree.leaves(self.targets))), masks
+
+    def __call__(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
+    ) -> Tensor:
+        """(S + O,)."""
+        everything = self.inputs.xs, self.inputs.forced, self.targets
+        given = tree.unflatten(everything, [r.unsqueeze(0) for r in rest])
+        y, new = self.stepped(values, floats, others, given, masks)
+        y, target = (tree.map(lambda leaf: leaf.unsqueeze(0), part) for part in (y, given[2]))
+        residual = self.loss.residual(y, target).reshape(-1)
+        return torch.cat([flat(new)[0], residual]) if floats else residual
+
+
+def observations(cell: Cell, made: Stretch, loss: Loss, targets: Tree) -> Iterator[Observation]:
+    """For every step, what `jacobians` gives and the derivatives of the prediction, minus those of the residual."""
+    row = _SeenRow(cell, made.inputs, loss, targets)
+    num_steps, rows, size = made.wanted.shape
+    count = sum(p.numel() for p in row.parameters.values())
+    leaves = row.leaves()
+    block = max(1, _MOST_ELEMENTS // max(1, rows * (size + 1) * (size + count)))
+    for a in range(0, num_steps, block):
+        part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
+        num = (min(a + block, num_steps) - a) * rows
+        by_parameters, by_states = _together_or_one_by_one(row, part, num)
+        every = [*by_parameters.values(), *by_states]
+        total = every[0].shape[1] if every else size
+        of_parameters = side_by_side(by_parameters, row.parameters, num, total).to(made.wanted)
+        of_states = made.wanted.new_zeros(num, total, 0)
+        if by_states:
+            of_states = torch.cat([d.reshape(num, total, -1) for d in by_states], -1)
+        for t in range(num // rows):
+            here = slice(t * rows, (t + 1) * rows)
+            by_state, by_parameter = of_states[here], of_parameters[here]
+            yield Observation(by_state[:, :size], by_parameter[:, :size], -by_state[:, size:], -by_parameter[:, size:])
