@@ -20,7 +20,7 @@ from recurra.native import autodiff
 from recurra.native.graph import FLOAT
 from recurra.testing import random_run
 from recurra.testing.random_cells import LAYOUTS, MOVES, SIZES, RandomCell, Recipe, draw_recipe, sample
-from recurra.testing.random_run import AGREES, DIFFERS, RandomReport, Verdict, judge, run_random
+from recurra.testing.random_run import AGREES, DIFFERS, UNDECIDED, RandomReport, Verdict, judge, run_random
 
 MOVE = st.tuples(st.integers(0, len(MOVES) - 1), *[st.integers(0, 60)] * 3)
 RECIPES = st.builds(
@@ -85,6 +85,10 @@ def test_a_wrong_derivative_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autodiff, "_rules", wrong)
     recipe = draw_recipe(0)._replace(moves=((0, 1, 0, 0),), num_steps=4, rows=3, counts=False)
     assert judge(recipe).status == DIFFERS
+
+
+def test_the_sign_of_what_a_mean_leaves_of_equal_numbers_is_undecided() -> None:
+    assert judge(draw_recipe(3676)).status == UNDECIDED  # nothing that is given decides it, only the order of a sum
 
 
 def test_a_cell_that_runs_on_another_engine_does_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:

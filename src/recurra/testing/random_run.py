@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import math
 import multiprocessing
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import tree
 from ..core.engine import Engine
@@ -40,8 +42,8 @@ class Verdict:
     """What came of one random cell.
 
     Args:
-        status: AGREES, DIFFERS, or UNDECIDED where `Loop` itself, moved by a rounding error, gives numbers that differ about
-            as much (by a twentieth at least).
+        status: AGREES, DIFFERS, or UNDECIDED where `Loop` itself, moved by a rounding error in what it is given or in its
+            sums, gives numbers that differ about as much (by a twentieth at least).
         seen: what differed.
     """
 
@@ -80,8 +82,9 @@ def _largest_gap(found: Tree, wanted: Tree) -> float:
 
 
 def _results(engine: Engine, case: Sample, shake: int = 0) -> Tree:
-    """Outputs, last state and gradients; ``shake`` moves everything by about one rounding error."""
+    """Outputs, last state and gradients; ``shake`` moves everything given, and every sum, by about one rounding error."""
     generator = torch.Generator().manual_seed(shake)
+    rounding = _Rounding(generator) if shake else contextlib.nullcontext()
 
     def moved(leaf: Tensor) -> Tensor:
         if not shake or not leaf.is_floating_point():
@@ -101,19 +104,40 @@ def _results(engine: Engine, case: Sample, shake: int = 0) -> Tree:
 
     try:
         xs, state = tree.map(leaf, case.xs), tree.map(leaf, case.state)
-        ys, last = engine(case.cell, xs, state, case.controls)
+        with rounding:
+            ys, last = engine(case.cell, xs, state, case.controls)
         weights = random_like((ys, last), torch.Generator().manual_seed(7))
         total = weighted((ys, last), weights)
         sources = [v for v in tree.leaves((xs, state)) if v.requires_grad] + list(parameters.values())
         grads: tuple[Tensor | None, ...] = (None,) * len(sources)
         if total.requires_grad:
-            grads = torch.autograd.grad(total, sources, allow_unused=True)
+            with rounding:
+                grads = torch.autograd.grad(total, sources, allow_unused=True)
         filled = tuple(torch.zeros_like(s) if g is None else g for s, g in zip(sources, grads))
     finally:
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(before[name])
     return tree.map(lambda v: v.detach(), (ys, last)), filled
+
+
+_SUMS = ("sum", "mean", "var", "mm", "addmm", "bmm", "baddbmm", "logsumexp", "softmax", "layer_norm", "norm", "cumsum")
+
+
+class _Rounding(TorchDispatchMode):
+    """What is added up comes out with another rounding error, as in another order of its terms."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if any(name in func.overloadpacket.__name__ for name in _SUMS):
+            for t in found if isinstance(found, tuple | list) else (found,):
+                if isinstance(t, Tensor) and t.is_floating_point() and t.numel():
+                    t.mul_(1 + 4e-16 * torch.randn(t.shape, generator=self.generator, dtype=t.dtype))
+        return found
 
 
 @dataclass
