@@ -21,6 +21,8 @@ _PLACES = {
     "fit": "recurra.training",
     "LanguageModel": "recurra.estimators",
     "Forecaster": "recurra.estimators",
+    "OnlineForecaster": "recurra.estimators",
+    "OnlineClassifier": "recurra.estimators",
     "SequenceClassifier": "recurra.estimators",
     "SequenceRegressor": "recurra.estimators",
 }

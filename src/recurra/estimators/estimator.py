@@ -252,7 +252,7 @@ class Estimator:
         self._check_fitted()
         path = Path(folder)
         weights = save({name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()})
-        with _in_a_sentence(type(self).__name__, path):
+        with in_a_sentence(type(self).__name__, path):
             write_atomically(path / WEIGHTS, weights)
             if self.history_:
                 write_atomically(path / METRICS, table(self.history_))
@@ -263,7 +263,7 @@ class Estimator:
 
     def _announce(self, folder: Path, fingerprint: str) -> None:
         """The configuration of a training that is not finished, with its plan."""
-        with _in_a_sentence(type(self).__name__, folder):
+        with in_a_sentence(type(self).__name__, folder):
             self._write_config(folder, fingerprint, None)
 
     def _write_config(self, folder: Path, fingerprint: str, digest: str | None) -> None:
@@ -277,7 +277,7 @@ class Estimator:
             "fingerprint": fingerprint,
             "record": {**self.record_, **self._more_record(), "history": self.history_ if digest else []},
         }
-        text = json.dumps(_finite(config), indent=2, ensure_ascii=True, allow_nan=False)
+        text = json.dumps(finite(config), indent=2, ensure_ascii=True, allow_nan=False)
         write_atomically(folder / CONFIG, text + "\n")
 
     @classmethod
@@ -312,10 +312,10 @@ class Estimator:
         if config["weights_sha256"] is None:
             text = f"{name}: {folder} holds a training that is not finished. Go on with resume=True (recurra train --resume)."
             raise ValueError(text)
-        data = _read_bytes(folder, WEIGHTS, name)
+        data = read_bytes(folder, WEIGHTS, name)
         if hashlib.sha256(data).hexdigest() != config["weights_sha256"]:
             raise ValueError(damaged(name, folder, WEIGHTS, "its checksum is not the one in config.json"))
-        tensors = _read_tensors(folder, data, name)
+        tensors = read_tensors(folder, WEIGHTS, data, name)
         largest = max((n for t in tensors.values() for n in t.shape), default=0)
         asked = [getattr(self, size, 0) for size in MORE_SIZES]
         for part in (config["fitted"].get("choices"), config["fitted"].get("encoder")):
@@ -342,17 +342,17 @@ class Estimator:
         self._fingerprint = config.get("fingerprint", "")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: a measure that is not finite becomes null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+        return {key: finite(v) for key, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager
-def _in_a_sentence(where: str, folder: Path) -> Iterator[None]:
+def in_a_sentence(where: str, folder: Path) -> Iterator[None]:
     """An error of writing becomes one sentence."""
     try:
         yield
@@ -412,7 +412,12 @@ def remove_run(folder: str | os.PathLike[str]) -> None:
 # --- reading and checking --------------------------------------------------------------------------------------------
 
 
-def _read_bytes(folder: Path, name: str, where: str) -> bytes:
+def read_bytes(folder: Path, name: str, where: str) -> bytes:
+    """The content of a file in the folder of a model.
+
+    Raises:
+        FileNotFoundError: no folder, or no such file in it.
+    """
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing"
         raise FileNotFoundError(sentence(where, str(folder), "the folder of a saved model", f"{got} there"))
@@ -442,7 +447,7 @@ def read_config(
         kind: which it must be; None takes any.
         upgrade: from older formats.
     """
-    data = _read_bytes(folder, CONFIG, where)
+    data = read_bytes(folder, CONFIG, where)
     try:
         config = json.loads(data)
     except (ValueError, RecursionError):
@@ -466,14 +471,19 @@ def read_config(
     return config
 
 
-def _read_tensors(folder: Path, data: bytes, where: str) -> dict[str, Tensor]:
+def read_tensors(folder: Path, name: str, data: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a file ``name`` whose content was read.
+
+    Raises:
+        ValueError: it is no safetensors file.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         return load(data)
     except SafetensorError as error:
-        raise ValueError(damaged(where, folder, WEIGHTS, f"it is no safetensors file ({error})")) from None
+        raise ValueError(damaged(where, folder, name, f"it is no safetensors file ({error})")) from None
 
 
 def _check_weights(folder: Path, tensors: dict[str, Tensor], network: nn.Module, where: str) -> None:

@@ -1,0 +1,1 @@
+"""Estimators that learn from a stream, one row at a time."""
