@@ -3,20 +3,27 @@
 from .bptt import BPTT, TruncatedBPTT
 from .evolution import EvolutionStrategy, search
 from .kalman import EKF, Anneal
+from .least_squares import FORCE, RLS
+from .local import BCM, Hebb, Oja
 from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
 from .uoro import UORO
 from .updates import SGD, Adam, Sum, UpdateRule
 
 __all__ = [
+    "BCM",
     "BPTT",
     "EKF",
+    "FORCE",
+    "RLS",
     "RTRL",
     "SGD",
     "UORO",
     "Adam",
     "Anneal",
     "EvolutionStrategy",
+    "Hebb",
+    "Oja",
     "Online",
     "OnlineState",
     "OnlineTrace",
