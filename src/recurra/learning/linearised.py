@@ -316,8 +316,8 @@ def _pull_rows(row: _Row, part: Any, covectors: Tensor) -> dict[str, Tensor]:
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="There is a performance drop")
-                mapped_rows: dict[str, Tensor] = vmap(mapped)(*part, covectors)
-                return mapped_rows
+                run: Any = vmap(mapped)
+                return dict(run(*part, covectors))
         except RuntimeError as error:
             if "vmap" not in str(error):
                 raise
