@@ -1,0 +1,128 @@
+"""Neurons whose activation, before the nonlinearity, is fed back through a filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.cell import ConstrainedCell
+from ..core.checks import check_choice, check_positive
+from ..init import matrix, vector
+from ._taps import FUNCTIONS, Past, delayed, feedback_taps, largest_pole, shifted, shrink_
+
+
+class ActivationFeedbackState(NamedTuple):
+    """past: (B, K - 1, D) earlier inputs, () for one tap; s: (B, M, H) earlier activations, newest first."""
+
+    past: Past
+    s: Tensor
+
+
+class ActivationFeedbackCell(ConstrainedCell[Tensor, Tensor, ActivationFeedbackState]):
+    """Local activation feedback: a neuron's net input passes a filter of its own before the nonlinearity.
+
+        s_i(t) = sum_j sum_{k=0}^{K-1} w_ij(k) x_j(t - k) + sum_{m=1}^{M} v_i(m) s_i(t - m) + b_i
+        y_i(t) = f(s_i(t))
+
+    The IIR neuron: one feedback filter for each neuron where IIR synapses have one for each connection. What is fed back is
+    linear, so a neuron is stable while the roots of ``z^M - v(1) z^(M-1) - ... - v(M)`` lie inside the unit circle
+    (`largest_pole`); it is enough that the |v(m)| add up to less than 1, which holds at the start, and with
+    ``max_feedback`` below 1 also after every update that is followed by `constrain` (`fit` calls it).
+
+    Args:
+        input_size: D, features per step.
+        hidden_size: H, neurons.
+        num_taps: K, values of each input that a synapse sees.
+        num_feedback: M, a neuron's own earlier activations that it sees.
+        activation: f, "tanh", "relu", "sigmoid" or "identity".
+        bias: with b or without.
+        input_init: name of the initialisation of w as a matrix (H, K*D), see `recurra.init.names`.
+        feedback_range: r, v begins in U(-r/M, r/M); below 1 every neuron begins stable.
+        max_feedback: what the sum of |v(m)| may be at most; None for no bound.
+        generator: source of the initial weights.
+    State:
+        past: (B, K - 1, D) earlier inputs, the newest first; () for one tap.
+        s: (B, M, H) earlier activations, the newest first.
+    Raises:
+        ValueError: a size below 1, a range below 0, an unknown activation or initialisation.
+    Source:
+        Frasconi, Gori & Soda 1992, "Local feedback multilayered networks", Neural Computation 4(1):120-130,
+        doi:10.1162/neco.1992.4.1.120; Tsoi & Back 1994, IEEE Transactions on Neural Networks 5(2):229-239 (equations from
+        memory)
+    Cost:
+        2 H (K D + M) flops and (K - 1) D + M H state values per step and sample.
+    Example:
+        >>> from recurra.layers import Recurrent
+        >>> ys, state = Recurrent(ActivationFeedbackCell(3, 5))(torch.zeros(7, 2, 3))
+        >>> ys.shape, state.s.shape
+        (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
+    """
+
+    source = "Frasconi, Gori & Soda 1992, Neural Computation 4(1):120-130, doi:10.1162/neco.1992.4.1.120"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_taps: int = 2,
+        num_feedback: int = 2,
+        activation: str = "tanh",
+        bias: bool = True,
+        input_init: str = "uniform",
+        feedback_range: float = 0.5,
+        max_feedback: float | None = None,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        where = type(self).__name__
+        check_positive(where, input_size=input_size, hidden_size=hidden_size)
+        check_positive(where, num_taps=num_taps, num_feedback=num_feedback)
+        check_choice(where, "activation", activation, tuple(FUNCTIONS))
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
+        self.num_taps, self.num_feedback = num_taps, num_feedback
+        self.activation, self.max_feedback = activation, max_feedback
+        kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
+        self.weight_ih = matrix(hidden_size, num_taps * input_size, input_init, where=where, **kind)
+        shape = (num_feedback, hidden_size)
+        self.weight_hh = feedback_taps(where, shape, feedback_range, max_feedback, generator, device, dtype)
+        self.bias = vector(hidden_size, 1 / math.sqrt(hidden_size), **kind) if bias else None
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """Orders of two, one tap, long feedback with a bound, linear, a learned start."""
+        yield cls(3, 4)
+        yield cls(2, 3, num_taps=1, num_feedback=1, activation="sigmoid")
+        yield cls(1, 2, num_taps=3, num_feedback=4, max_feedback=0.9, feedback_range=2.0, bias=False)
+        yield cls(2, 2, activation="identity").learn_initial_state()
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Scale v down where its absolute values add up to more than ``max_feedback``, in place."""
+        shrink_(self.weight_hh, self.max_feedback)
+
+    def largest_pole(self) -> Tensor:
+        """(H,) absolute value of the outermost pole of every neuron."""
+        return largest_pole(self.weight_hh)
+
+    def initial_state(self, batch_size: int) -> ActivationFeedbackState:
+        """Filters at rest."""
+        s = self.initial("s", batch_size, self.num_feedback, self.hidden_size)
+        if self.num_taps == 1:
+            return ActivationFeedbackState((), s)
+        return ActivationFeedbackState(self.initial("past", batch_size, self.num_taps - 1, self.input_size), s)
+
+    def step(self, x: Tensor, state: ActivationFeedbackState) -> tuple[Tensor, ActivationFeedbackState]:
+        """Both sums of every neuron, then f."""
+        line = delayed(x, state.past)
+        s = F.linear(line.flatten(1), self.weight_ih, self.bias) + (self.weight_hh * state.s).sum(1)
+        kept = shifted(delayed(s, state.s))
+        assert isinstance(kept, Tensor)
+        return FUNCTIONS[self.activation](s), ActivationFeedbackState(shifted(line), kept)
