@@ -19,7 +19,15 @@ def test_every_rule_has_an_instance():
     assert set(RULES) == set(members("rules"))
 
 
-LONG = {"BCM", "EKF", "Hebb", "Oja", "SnAp", "UORO"}  # what they share with RTRL is asked of every example there
+LONG = {
+    "BCM",
+    "CRBP",
+    "EKF",
+    "Hebb",
+    "Oja",
+    "SnAp",
+    "UORO",
+}  # what they share with RTRL is asked of every example there
 PAIRS = [
     pytest.param(cell, rule, marks=[pytest.mark.slow] if rule in LONG and not cell.endswith("-0") else [])
     for cell in CELLS

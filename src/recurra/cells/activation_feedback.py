@@ -97,11 +97,12 @@ class ActivationFeedbackCell(ConstrainedCell[Tensor, Tensor, ActivationFeedbackS
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """Orders of two, one tap, long feedback with a bound, linear, a learned start."""
+        """Orders of two, one tap without bias, long feedback with a bound and a learned start."""
         yield cls(3, 4)
-        yield cls(2, 3, num_taps=1, num_feedback=1, activation="sigmoid")
-        yield cls(1, 2, num_taps=3, num_feedback=4, max_feedback=0.9, feedback_range=2.0, bias=False)
-        yield cls(2, 2, activation="identity").learn_initial_state()
+        yield cls(2, 2, num_taps=1, num_feedback=1, activation="identity", bias=False)
+        yield cls(
+            1, 2, num_feedback=3, max_feedback=0.9, feedback_range=2.0, activation="sigmoid"
+        ).learn_initial_state()
 
     @torch.no_grad()
     def constrain(self) -> None:

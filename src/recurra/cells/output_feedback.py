@@ -96,11 +96,12 @@ class OutputFeedbackCell(ConstrainedCell[Tensor, Tensor, OutputFeedbackState]):
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """Orders of two, one tap, long feedback with a bound, a learned start."""
+        """Orders of two, one tap without bias, long feedback with a bound and a learned start."""
         yield cls(3, 4)
-        yield cls(2, 3, num_taps=1, num_feedback=1, activation="sigmoid")
-        yield cls(1, 2, num_taps=3, num_feedback=4, max_feedback=0.9, feedback_range=2.0, bias=False)
-        yield cls(2, 2, activation="relu").learn_initial_state()
+        yield cls(2, 2, num_taps=1, num_feedback=1, activation="relu", bias=False)
+        yield cls(
+            1, 2, num_feedback=3, max_feedback=0.9, feedback_range=2.0, activation="sigmoid"
+        ).learn_initial_state()
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -292,8 +292,8 @@ def flow(
     if lines is None:
         return signals, None
     new = []
-    for place, edge in zip(graph.places, (e for e in graph.edges if e.waits)):
-        new += [signals[edge.source].unsqueeze(-1), lines[..., place.start : place.stop - 1]]
+    for line, edge in zip(graph.places, (e for e in graph.edges if e.waits)):
+        new += [signals[edge.source].unsqueeze(-1), lines[..., line.start : line.stop - 1]]
     return signals, torch.cat(new, -1)
 
 

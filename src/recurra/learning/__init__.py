@@ -1,18 +1,21 @@
 """Learning rules: how a stretch of a stream becomes a direction for the parameters."""
 
 from .bptt import BPTT, TruncatedBPTT
+from .crbp import CRBP
 from .evolution import EvolutionStrategy, search
 from .kalman import EKF, Anneal
 from .least_squares import FORCE, RLS
 from .local import BCM, Hebb, Oja
 from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
+from .signal_flow_adjoint import SignalFlowAdjoint
 from .uoro import UORO
 from .updates import SGD, Adam, Sum, UpdateRule
 
 __all__ = [
     "BCM",
     "BPTT",
+    "CRBP",
     "EKF",
     "FORCE",
     "RLS",
@@ -27,6 +30,7 @@ __all__ = [
     "Online",
     "OnlineState",
     "OnlineTrace",
+    "SignalFlowAdjoint",
     "SnAp",
     "Sum",
     "TruncatedBPTT",

@@ -16,11 +16,12 @@ from ..core.controls import Controls
 from ..core.engine import check_sequence
 from ..core.loss import Loss, SequenceLoss, weighted_sum
 from ..core.rule import Chunk, Estimate, LearningRule
+from ..core.spec import zeros
 from ..core.tree import Tree
 from ..engines.loop import Loop, restart
 from ..engines.unroll import draw
-from .bptt import join_controls
-from .linearised import Stretch, StretchInputs, Transition, apart, flat_size, learning, moving
+from .bptt import _join
+from .linearised import Stretch, Transition, _Inputs, apart, flat_size, learning, moving
 from .rtrl import RTRL
 
 
@@ -44,9 +45,15 @@ class CRBPCarry(NamedTuple):
 
 def _layers(cell: Cell) -> list[Cell]:
     """The cells inside that have a state: what signals pass one after the other."""
-    if isinstance(cell, CompositeCell):
+    if _is_layered(cell):
+        assert isinstance(cell, CompositeCell)
         return [layer for part in cell.parts for layer in _layers(part)]
     return [] if isinstance(cell, PointwiseCell) else [cell]
+
+
+def _is_layered(cell: Cell) -> bool:
+    """Is it made of cells that can run by themselves?"""
+    return isinstance(cell, CompositeCell) and len(cell.parts) > 0
 
 
 class _Layer:
@@ -71,16 +78,18 @@ class _Layer:
                 if self.restarted is not None:
                     state = restart(cell, x, state, self.restarted[t])
                 before.append(state)
-                y, new = self.module(x, state, *self._forcing(slice(t, t + 1), 0))
+                y, new = self.module(x, state, *self._forcing(slice(t, t + 1)))
                 state = new if self.alive is None else tree.where(self.alive[t], new, state)
                 outputs.append(y)
         self.before = tree.stack(before)
         self.outputs = tree.stack(outputs)
         self.handed_on = tree.detach(state if kept == self.num_steps else before[kept])
-        self.wanted = torch.zeros(self.num_steps, self.rows, flat_size(self.start), dtype=cell.dtype, device=cell.device)
+        self.wanted = torch.zeros(
+            self.num_steps, self.rows, flat_size(self.start), dtype=cell.dtype, device=cell.device
+        )
 
-    def _forcing(self, steps: slice, dim: int | None = None) -> tuple[Tree, Tensor | None]:
-        """What is forced in some steps: (T * B, ...), or (B, ...) of one."""
+    def _forcing(self, steps: slice) -> tuple[Tree, Tensor | None]:
+        """What is forced in some steps, side by side: (T * B, ...)."""
         forced, mask = self.controls.forced, self.controls.force_mask
         joined = tree.map(lambda leaf: leaf[steps].flatten(0, 1), forced)
         return joined, None if mask is None else mask[steps].flatten(0, 1)
@@ -153,8 +162,11 @@ class _Layer:
     def _stretch(self, start: int, stop: int) -> Stretch:
         """Some of the steps, as rules that go forward in time see them."""
         controls = self.controls.window(start, stop)
-        inputs = StretchInputs(
-            tree.window(self.xs, start, stop), tree.window(self.before, start, stop), controls.forced, controls.force_mask
+        inputs = _Inputs(
+            tree.window(self.xs, start, stop),
+            tree.window(self.before, start, stop),
+            controls.forced,
+            controls.force_mask,
         )
         restarted = None if self.restarted is None else self.restarted[start:stop]
         alive = None if self.alive is None else self.alive[start:stop]
@@ -274,6 +286,11 @@ class CRBP(LearningRule[CRBPCarry]):
         assert isinstance(cell, Cell)
         assert isinstance(loss, Loss)
         num_new, rows = check_sequence(cell, chunk.xs, carry.state, chunk.controls)
+        parameters = learning(cell)
+        if num_new == 0:
+            nothing = torch.zeros((), dtype=cell.dtype, device=cell.device)
+            ys = zeros(cell.output_spec, 0, rows, dtype=cell.dtype, device=cell.device)
+            return carry, Estimate({n: torch.zeros_like(p) for n, p in parameters.items()}, nothing, nothing, ys)
         reach = (self.horizon or 0) * max(0, len(_layers(cell)) - 1)
         if reach and chunk.controls.lengths is not None:
             raise ValueError(sentence("CRBP", "lengths", "None with a horizon", "lengths", "Set the horizon to None."))
@@ -288,14 +305,12 @@ class CRBP(LearningRule[CRBPCarry]):
         if carry.xs is not None:
             num_past = int(tree.leaves(carry.xs)[0].shape[0])
             xs = tree.concatenate([carry.xs, xs])
-            controls = join_controls(carry.controls, num_past, controls, num_new, rows)
+            controls = _join(carry.controls, num_past, controls, num_new, rows)
             num_steps += num_past
         kept = num_steps - min(reach, num_steps)
         made: list[_Layer] = []
-        parameters = learning(cell)
         with torch.enable_grad():
-            ys, state = carry.state, carry.state
-            ys, state = self._run(cell, xs, state, controls, kept, made)
+            ys, state = self._run(cell, xs, carry.state, controls, kept, made)
             ys = tree.window(ys, num_steps - num_new, num_steps)
             if alive is not None:
                 ys = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), ys)
@@ -322,7 +337,8 @@ class CRBP(LearningRule[CRBPCarry]):
         self, cell: Cell, xs: Tree, state: Tree, controls: Controls, kept: int, made: list[_Layer]
     ) -> tuple[Tree, Tree]:
         """The cell along all steps, layer by layer: outputs, and the state before step ``kept``."""
-        if isinstance(cell, CompositeCell):
+        if _is_layered(cell):
+            assert isinstance(cell, CompositeCell)
             inside = controls.without_forcing()
             return cell.compose(lambda part, x, s: self._run(part, x, s, inside, kept, made), quiet(xs), state)
         if isinstance(cell, PointwiseCell):
