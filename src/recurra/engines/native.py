@@ -308,6 +308,16 @@ def _aside() -> Iterator[None]:
 _SAID: set[str] = set()
 
 
+def settings_of(cell: Cell) -> tuple[Any, ...]:
+    """Everything plain that a step might look at, and the forms of parameters and buffers."""
+    return _walk(cell).settings
+
+
+def identity_of(cell: Cell) -> tuple[Any, ...] | None:
+    """Everything about a cell but its parameters' values; None where it holds something that cannot be compared."""
+    return _identity(cell)
+
+
 class _Walked(NamedTuple):
     """A cell at the time of a call.
 
@@ -382,8 +392,9 @@ def _identity(cell: Cell) -> tuple[Any, ...] | None:
                     return None
                 found.append((name, repr(value)))
             elif type(value) in _OTHER:
-                if value:
+                if value and not (type(value) is set and all(type(v) is str for v in value)):
                     return None
+                found.append((name, tuple(sorted(value))))
             elif isinstance(value, FunctionType | BuiltinFunctionType | type) and not getattr(
                 value, "__closure__", None
             ):

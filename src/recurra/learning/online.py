@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,6 +47,16 @@ class OnlineTrace(NamedTuple):
     outputs: Tree
 
 
+_MANY = 100
+_SAID: set[str] = set()
+
+
+def _say(sentence: str) -> None:
+    if sentence not in _SAID:
+        _SAID.add(sentence)
+        warnings.warn(sentence, RuntimeWarning, stacklevel=3)
+
+
 @dataclass(frozen=True)
 class Online:
     """Learn at every step of a stream: predict, compare, change the parameters, go on with the next step.
@@ -61,6 +72,8 @@ class Online:
         rule: any learning rule that takes single steps. One of kind "step" is subtracted as it is.
         loss: a value for each step.
         update: `SGD`, `Adam`, `Sum`; None for a rule of kind "step".
+        native: run as one loop in machine code, see `recurra.learning.native_loop`. None for chunks of 100 steps and more,
+            where that is possible; True for all chunks, with a warning where it is not; False for the readable loop.
     Raises:
         TypeError: an update is missing, or given to a rule that makes steps itself.
     Example:
@@ -78,6 +91,7 @@ class Online:
     rule: LearningRule[Any]
     loss: Loss
     update: UpdateRule | None = None
+    native: bool | None = None
 
     def __post_init__(self) -> None:
         name = type(self.rule).__name__
@@ -124,19 +138,40 @@ class Online:
         if num_steps == 0:
             outputs = zeros(cell.output_spec, 0, batch_size, dtype=cell.dtype, device=cell.device)
             return state, OnlineTrace(factor.new_zeros(0), factor.new_zeros(0), outputs)
-        return self._loop(cell, state, chunk, factor.expand(num_steps))
+        if chunk.weights is not None:
+            chunk = chunk._replace(weights=chunk.weights.to(cell.dtype))
+        if self.native or (self.native is None and num_steps >= _MANY):
+            from .native_loop import native_run
+
+            go = native_run(self, cell, state, chunk, factor)
+            if not isinstance(go, str):
+                return go()
+            if self.native:
+                _say(f"Online(native=True): runs as the readable loop instead, since {go}.")
+        return self.loop(cell, state, chunk, factor)
+
+    def why_not_native(self, cell: Cell, state: OnlineState, chunk: Chunk) -> str | None:
+        """None if chunks like this one can run in machine code, else the reason why not, in one sentence."""
+        from .native_loop import native_run
+
+        self._check(cell)
+        check_sequence(cell, chunk.xs, None, chunk.controls)
+        go = native_run(self, cell, state, chunk, torch.ones((), dtype=cell.dtype))
+        return go if isinstance(go, str) else None
 
     def _check(self, cell: Cell) -> None:
         reason = self.rule.supports(cell, self.loss)
         if reason is not None:
             raise TypeError(f"Online({type(self.rule).__name__}): {reason}")
 
-    def _loop(self, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> tuple[OnlineState, OnlineTrace]:
-        """The readable loop."""
+    def loop(self, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> tuple[OnlineState, OnlineTrace]:
+        """The readable loop. Arguments as for `run`, already checked, and at least one step."""
         carry, moments = state
+        num_steps = int(tree.leaves(chunk.xs)[0].shape[0])
+        factor = factor.expand(num_steps)
         parameters = learning(cell)
         constrained = [m for m in cell.modules() if isinstance(m, ConstrainedCell)]
-        counted = counts(chunk, len(factor)).tolist()
+        counted = counts(chunk, num_steps).tolist()
         losses, weights, outputs = [], [], []
         for t, counts_now in enumerate(counted):
             one = Chunk(

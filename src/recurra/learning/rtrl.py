@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core import tree
 from ..core.cell import Cell
-from ..core.checks import check_positive
+from ..core.checks import check_positive, is_transformed
 from ..core.tree import Tree
 from .forward import ForwardRule
 from .linearised import Stretch, jacobians, moving, start_influence
@@ -60,7 +60,7 @@ class _Influence(ForwardRule):
         seen = carry.seen
         influence, total = carry.influence, carry.influence.new_zeros(carry.influence.shape[-1])
         again = free = influence.new_zeros(0)
-        if made.restarted is not None and bool(made.restarted.any()):
+        if made.restarted is not None and (is_transformed(made.restarted) or bool(made.restarted.any())):
             again = start_influence(cell)
             free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0))[:, None]
         for t, (passed, immediate) in enumerate(jacobians(cell, made)):
@@ -141,7 +141,7 @@ class SnAp(_Influence):
         found = immediate
         for _ in range(self.n - 1 if passed.numel() else 0):
             more = found | (torch.bmm(passed.float(), found.float()) > 0)
-            if torch.equal(more, found):
+            if not is_transformed(more) and torch.equal(more, found):
                 break
             found = more
         return found

@@ -32,8 +32,8 @@ class Node:
     """One value of a step.
 
     Args:
-        op: ``leaf``, ``const``, ``view``, ``assemble``, ``reduce``, ``product``, ``gather`` (a row of a table), or one of
-            `ELEMENTWISE`.
+        op: ``leaf``, ``const``, ``view``, ``assemble``, ``reduce``, ``product``, ``matmul`` (of two values of the step),
+            ``gather`` (a row of a table), ``take`` (elements at given places), or one of `ELEMENTWISE`.
         args: what it is computed from.
         shape: of one row, without the batch.
         dtype: FLOAT, INTEGER or BOOLEAN.
@@ -155,11 +155,55 @@ class Graph:
         """Row ``row`` (an integer) of a table (V, N) that is the same for all rows of the batch."""
         return self.make("gather", (row, table), table.shape[1:], table.dtype, (), True)
 
+    def matrices(self, a: Node, b: Node) -> Node:
+        """``a @ b``, (M, K) times (K, N), both computed in the step: the form that runs through memory in order."""
+        (m, k), n = a.shape, b.shape[1]
+        if 0 in (m, k, n) or "0.0" in (_number(a), _number(b)):
+            return self.const(0.0, (m, n), FLOAT)
+        if k == 1:
+            return self.elementwise("mul", a, b)
+        down_a, along_a = _in_memory(a)
+        down_b, along_b = _in_memory(b)
+        if n > 1 and along_b == 1:
+            return self._matmul(a, b)
+        if m > 1 and down_a == 1:
+            return self.turn(self._matmul(self.turn(b), self.turn(a)))
+        if (m < _FEW_ROWS or n == 1) and (along_a == 1 or m == 1) and (down_b == 1 or n == 1):
+            left = self.expand(self.reshape(a, (m, 1, k)), (m, n, k))
+            right = self.expand(self.reshape(self.turn(b), (1, n, k)), (m, n, k))
+            return self.reduce("sum", self.elementwise("mul", left, right), [2])
+        return self._matmul(a, self.make("copy", (b,), b.shape, FLOAT))
+
+    def _matmul(self, a: Node, b: Node) -> Node:
+        return self.make("matmul", (a, b), (a.shape[0], b.shape[1]), FLOAT, (), True)
+
+    def turn(self, node: Node) -> Node:
+        """The transpose of a matrix."""
+        down, along = contiguous(node.shape)
+        return self.view(node, node.shape[::-1], 0, (along, down))
+
+    def take(self, values: Node, places: Node) -> Node:
+        """Elements of a value at flat places, which are given from outside."""
+        return self.make("take", (values, places), places.shape, values.dtype, (), True)
+
     def assemble(self, shape: Sequence[int], parts: Sequence[tuple[Node, int, tuple[int, ...]]]) -> Node:
         """Zeros with disjoint parts written into them, each at ``offset + sum(i_d * strides_d)``."""
         parts = [p for p in parts if p[0].size] or list(parts[:1])
         attr = tuple((offset, tuple(strides)) for _, offset, strides in parts)
         return self.make("assemble", [n for n, _, _ in parts], shape, parts[0][0].dtype, attr)
+
+
+_FEW_ROWS = 4
+
+
+def _number(node: Node) -> str | None:
+    return node.attr[0] if node.op == "const" else None
+
+
+def _in_memory(node: Node) -> tuple[int, int]:
+    """Strides of a matrix where it will stand."""
+    down, along = node.attr[1] if node.op == "view" else contiguous(node.shape)
+    return down, along
 
 
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from .functions import exponential, hexadecimal, hyperbolic_tangent, logarithm, logarithm_of_more, sigmoid
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
-from .lower import Evaluator, Index, Loop, Product, Program, Reduce, Slot, Zero
+from .lower import Evaluator, Index, Loop, Matmul, Product, Program, Reduce, Slot, Stage, Zero
+from .matrices import matrix_function
 from .products import product_function
 
 _FUNCTIONS = {
@@ -398,7 +399,7 @@ class Writer:
 
     # --- threads that share every step ---
 
-    def _shared(self, stage: Loop | Reduce | Product | Zero, program: Program, t: str, share: _Share) -> None:
+    def _shared(self, stage: Stage, program: Program, t: str, share: _Share) -> None:
         """A thread's part of one stage for all rows."""
         extent = 1
         if isinstance(stage, Product):
@@ -515,7 +516,7 @@ class Writer:
         self.put("ret void")
         self.functions["pack"] = "define void @pack(ptr noalias %data) #0 {\nentry:\n" + "\n".join(self.lines) + "\n}"
 
-    def stage(self, stage: Loop | Reduce | Product | Zero, program: Program, t: str, first: str, last: str) -> None:
+    def stage(self, stage: Stage, program: Program, t: str, first: str, last: str) -> None:
         """One stage for the rows from first to last."""
         if isinstance(stage, Product):
             self._product(stage, t, first, last)
@@ -528,6 +529,8 @@ class Writer:
                     self.store(zero, at, i, stage.slot.dtype)
             elif isinstance(stage, Loop):
                 self._loop(stage, program, t, row)
+            elif isinstance(stage, Matmul):
+                self._matmul(stage, t, row)
             else:
                 self._reduce(stage, program, t, row)
 
@@ -548,6 +551,9 @@ class Writer:
             return self.load(self.address(slot, t, row), place, slot.dtype)
 
         return gather
+
+    def _taker(self, t: str, row: str) -> Callable[[Slot, str], str]:
+        return lambda slot, place: self.load(self.address(slot, t, row), place, slot.dtype)
 
     def _index(self, index: Index, variables: Sequence[str]) -> str:
         place = str(index[0])
@@ -573,6 +579,7 @@ class Writer:
                 self._loader(t, row, variables),
                 self.operate,
                 self._gatherer(t, row, variables),
+                self._taker(t, row),
             )
             values = []
             for store in stage.stores:
@@ -605,6 +612,7 @@ class Writer:
                 self._loader(t, row, ordered),
                 self.operate,
                 self._gatherer(t, row, ordered),
+                self._taker(t, row),
             )
             return str(evaluate(stage.value, (0, strides)))
 
@@ -656,6 +664,14 @@ class Writer:
             self.store(result, target, place, stage.slot.dtype)
 
         outer(0)
+
+    def _matmul(self, stage: Matmul, t: str, row: str) -> None:
+        pointers = []
+        for slot, offset, _ in (stage.a, stage.b, (stage.slot, 0, ())):
+            base = self.address(slot, t, row)
+            pointers.append(self.let(f"getelementptr inbounds {self.real}, ptr {base}, i64 {offset}"))
+        name = matrix_function(self, stage.m, stage.k, stage.n, stage.a[2], stage.b[2][0])
+        self.put(f"call void @{name}({', '.join(f'ptr {p}' for p in pointers)})")
 
     def _product(self, stage: Product, t: str, first: str, last: str, panels: tuple[str, str] | None = None) -> None:
         """A product for the rows from first to last; ``panels``: only these columns of the packed weight."""

@@ -93,6 +93,18 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Matmul:
+    """``slot = a @ b``: (M, K) times (K, N), each row of b dense; a and b at (slot, offset, strides)."""
+
+    a: tuple[Slot, int, tuple[int, int]]
+    b: tuple[Slot, int, tuple[int, int]]
+    m: int
+    k: int
+    n: int
+    slot: Slot
+
+
+@dataclass(frozen=True)
 class Zero:
     """One row of ``slot`` is filled with zeros."""
 
@@ -101,7 +113,7 @@ class Zero:
 
 _MOST_PIECES = 16
 
-Stage = Loop | Reduce | Product | Zero
+Stage = Loop | Reduce | Product | Matmul | Zero
 Index = tuple[int, tuple[int, ...]]
 
 
@@ -147,6 +159,7 @@ class Evaluator:
         load: (node, slot, index) -> value.
         apply: (node, values of its arguments) -> value.
         gather: (table, its slot, row, index in the row) -> value.
+        take: (slot, flat place in it) -> value.
     """
 
     places: Mapping[Node, Slot]
@@ -154,6 +167,7 @@ class Evaluator:
     load: Callable[[Node, Slot, Index], Any]
     apply: Callable[[Node, list[Any]], Any]
     gather: Callable[[Node, Slot, Any, Index], Any] = lambda *_: None
+    take: Callable[[Slot, Any], Any] = lambda *_: None
     known: dict[tuple[Node, Index], Any] = field(default_factory=dict)
 
     def __call__(self, node: Node, index: Index) -> Any:
@@ -193,6 +207,9 @@ class Evaluator:
         if node.op == "gather":
             row, table = node.args
             return self.gather(table, self.places[table], self(row, (0, (0,) * len(self.extents))), index)
+        if node.op == "take":
+            values, place = node.args
+            return self.take(self.places[values], self(place, index))
         if node.op in ELEMENTWISE:
             return self.apply(node, [self(a, index) for a in node.args])
         raise AssertionError(f"{node.op} is not kept")
@@ -246,9 +263,13 @@ class _Lowering:
 
     def run(self) -> Program:
         reached = reachable([r.value for r in self.roots], lambda n: () if n in self.leaves else read_from(n))
-        self.kept = {n for n in reached if n.op in ("product", "reduce")} | (self.extra & set(reached))
+        self.kept = {n for n in reached if n.op in ("product", "reduce", "matmul")} | (self.extra & set(reached))
         for node in reached:
             if node.op == "product" and self._as_rows(node.args[0]) is None:
+                self.kept.add(node.args[0])
+            if node.op == "matmul":
+                self.kept |= {_stands(a)[0] for a in node.args}
+            if node.op == "take":
                 self.kept.add(node.args[0])
         self.kept -= set(self.leaves)
         places: dict[Node, Slot] = dict(self.leaves)
@@ -338,6 +359,10 @@ class _Lowering:
             base, offset = source
             start = self.places[node.args[2]] if len(node.args) > 2 else None
             return [(level, 1, Product(self.places[base], offset, weights.index(node.args[1]), k, n, slot, start))]
+        if node.op == "matmul":
+            (m, n), k = node.shape, node.args[0].shape[1]
+            a, b = ((self.places[base], *rest) for base, *rest in map(_stands, node.args))
+            return [(level, 1, Matmul(a, b, m, k, n, slot))]  # type: ignore[arg-type]
         if node.op == "reduce":
             return [(level, 0, Reduce(node.args[0], node.attr[0], node.attr[1], slot))]
         if node.op == "assemble":
@@ -418,6 +443,13 @@ class _Lowering:
                 free = node.op in EXPENSIVE and node.batched and node not in self.places
                 if free and where.setdefault((node, index, evaluate.extents), number) != number:
                     raise _Keep(node)
+
+
+def _stands(node: Node) -> tuple[Node, int, tuple[int, ...]]:
+    """What a matrix is read from, and where in it: offset and strides."""
+    if node.op == "view":
+        return node.args[0], *node.attr
+    return node, 0, contiguous(node.shape)
 
 
 def whole(shape: tuple[int, ...], loop: tuple[int, ...]) -> Index:

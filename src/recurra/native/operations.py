@@ -22,12 +22,12 @@ aten = torch.ops.aten
 # views: dimensions of torch count the batch, ours do not
 
 
-def _dim(n: fx.Node, dim: int) -> int:
+def _dim(r: _Reader, n: fx.Node, dim: int) -> int:
     rank = len(n.args[0].meta["val"].shape) if isinstance(n.args[0], fx.Node) else 0
     dim = dim % rank
-    if dim == 0:
+    if dim < r.lead:
         raise Unsupported(f"{n.target} acts along the batch")
-    return dim - 1
+    return dim - r.lead
 
 
 def _sliced(r: _Reader, node: Node, dim: int, start: int, length: int, step: int = 1) -> Node:
@@ -43,39 +43,39 @@ def _slice(
     r: _Reader, n: fx.Node, a: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Node:
     node = r.value(a)
-    if dim % (len(node.shape) + 1) == 0:
+    if dim % (len(node.shape) + r.lead) < r.lead:
         if n.meta["val"].shape[0] != r.rows:
             raise Unsupported("a slice of the batch has no native form")
         return node
-    d = _dim(n, dim)
+    d = _dim(r, n, dim)
     size = node.shape[d]
     first = slice(start, end).indices(size)[0]
-    return _sliced(r, node, d, first, n.meta["val"].shape[d + 1], step)
+    return _sliced(r, node, d, first, n.meta["val"].shape[d + r.lead], step)
 
 
 @_on(aten.select.int)
 def _select(r: _Reader, n: fx.Node, a: Any, dim: int, index: int) -> Node:
-    node, d = r.value(a), _dim(n, dim)
+    node, d = r.value(a), _dim(r, n, dim)
     one = _sliced(r, node, d, index % node.shape[d], 1)
     return r.graph.reshape(one, [k for i, k in enumerate(one.shape) if i != d])
 
 
 @_on(aten.split.Tensor)
 def _split(r: _Reader, n: fx.Node, a: Any, size: int, dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
+    node, d = r.value(a), _dim(r, n, dim)
     total = node.shape[d]
     return [_sliced(r, node, d, i, min(size, total - i)) for i in range(0, total, size)]
 
 
 @_on(aten.split_with_sizes.default)
 def _split_sizes(r: _Reader, n: fx.Node, a: Any, sizes: Sequence[int], dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
+    node, d = r.value(a), _dim(r, n, dim)
     return [_sliced(r, node, d, sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
 
 @_on(aten.unbind.int)
 def _unbind(r: _Reader, n: fx.Node, a: Any, dim: int = 0) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
+    node, d = r.value(a), _dim(r, n, dim)
     shape = [k for i, k in enumerate(node.shape) if i != d]
     return [r.graph.reshape(_sliced(r, node, d, i, 1), shape) for i in range(node.shape[d])]
 
@@ -88,6 +88,8 @@ def _getitem(r: _Reader, n: fx.Node, a: Any, index: int) -> Node:
 @_on(aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.squeeze.dim, aten.unsqueeze.default,
      aten.squeeze.dims)  # fmt: skip
 def _view(r: _Reader, n: fx.Node, a: Any, *_: Any) -> Any:
+    if not r.lead:
+        return r.graph.reshape(r.value(a), r._meta(n)[0])
     node, axis, _inner = r.long(a)
     shape = [int(k) for k in n.meta["val"].shape]
     place = next((d for d, k in enumerate(shape) if k and k % r.rows == 0), None)
@@ -100,12 +102,12 @@ def _view(r: _Reader, n: fx.Node, a: Any, *_: Any) -> Any:
 @_on(aten.expand.default)
 def _expand(r: _Reader, n: fx.Node, a: Any, *_: Any, **__: Any) -> Node:
     shape, _kind = r._meta(n)
-    return r.graph.expand(r.row(a, len(shape) + 1), shape)
+    return r.graph.expand(r.row(a, len(shape) + r.lead), shape)
 
 
 @_on(aten.permute.default, aten.transpose.int, aten.t.default)
 def _permute(r: _Reader, n: fx.Node, a: Any, *args: Any) -> Any:
-    node, axis, inner = r.long(a)
+    node, axis, inner = r.long(a) if r.lead else (r.value(a), 0, 1)
     rank = len(node.shape)
     if n.target is aten.permute.default:
         order = [d % rank for d in args[0]]
@@ -115,19 +117,21 @@ def _permute(r: _Reader, n: fx.Node, a: Any, *args: Any) -> Any:
         order[i], order[j] = order[j], order[i]
     strides = contiguous(node.shape)
     view = r.graph.view(node, [node.shape[d] for d in order], 0, [strides[d] for d in order])
-    return r.turned(view, order.index(axis), inner)
+    return r.turned(view, order.index(axis), inner) if r.lead else view
 
 
 @_on(aten.cat.default)
 def _cat(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
     shape, _kind = r._meta(n)
-    d = dim % (len(shape) + 1) - 1
+    d = dim % (len(shape) + r.lead) - r.lead
     if d < 0:
         raise Unsupported("a concatenation along the batch has no native form")
     strides = contiguous(shape)
     parts, place = [], 0
     for value in values:
         node = r.value(value)
+        if node.shape == (0,) != shape:  # torch lets an empty list stand for nothing
+            continue
         parts.append((node, place * strides[d], strides))
         place += node.shape[d]
     return r.graph.assemble(shape, parts)
@@ -136,7 +140,7 @@ def _cat(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
 @_on(aten.stack.default)
 def _stack(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
     shape, _kind = r._meta(n)
-    d = dim % (len(shape) + 1) - 1
+    d = dim % (len(shape) + r.lead) - r.lead
     if d < 0:
         raise Unsupported("stacking in front of the batch has no native form")
     strides = contiguous(shape)
@@ -149,13 +153,13 @@ def _stack(r: _Reader, n: fx.Node, values: Sequence[Any], dim: int = 0) -> Node:
 
 def _reduced(r: _Reader, n: fx.Node, what: str, a: Any, dims: Sequence[int] | None) -> Node:
     node = r.value(a)
-    rank = len(node.shape) + 1
+    rank = len(node.shape) + r.lead
     dims = list(range(rank)) if not dims else [d % rank for d in dims]
-    if 0 in dims:
+    if any(d < r.lead for d in dims):
         raise Unsupported("a sum over the batch has no native form")
     if what == "sum" and node.dtype != FLOAT:
         node = r.graph.elementwise("cast", node, dtype=kind(n.meta["val"].dtype))
-    out = r.graph.reduce(what, node, [d - 1 for d in dims])
+    out = r.graph.reduce(what, node, [d - r.lead for d in dims])
     return r.graph.reshape(out, r._meta(n)[0])
 
 
@@ -163,6 +167,19 @@ def _reduced(r: _Reader, n: fx.Node, what: str, a: Any, dims: Sequence[int] | No
 def _sum(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int] | None = None, *_: Any, **__: Any) -> Node:
     what: dict[Any, str] = {aten.sum.dim_IntList: "sum", aten.amax.default: "max", aten.amin.default: "min"}
     return _reduced(r, n, what[n.target], a, dims)
+
+
+@_on(aten.any.default, aten.any.dim, aten.any.dims, aten.all.default, aten.all.dim, aten.all.dims)
+def _any(r: _Reader, n: fx.Node, a: Any, dims: Any = None, *_: Any, **__: Any) -> Node:
+    what, e = "min" if "all" in str(n.target) else "max", r.graph.elementwise
+    node = r.value(a)
+    truth = node if node.dtype == BOOLEAN else e("ne", node, r.graph.const(0, (), node.dtype))
+    rank = len(node.shape) + r.lead
+    wanted = range(rank) if dims is None else [d % rank for d in ([dims] if isinstance(dims, int) else dims)]
+    if any(d < r.lead for d in wanted):
+        raise Unsupported("a question about the whole batch has no native form")
+    found = r.graph.reduce(what, e("cast", truth, dtype=INTEGER), [d - r.lead for d in wanted])
+    return r.graph.reshape(e("gt", found, r.graph.const(0, (), INTEGER)), r._meta(n)[0])
 
 
 @_on(aten.mean.dim)
@@ -180,7 +197,7 @@ def _last(r: _Reader, node: Node, dims: Sequence[int], what: str) -> Node:
 
 @_on(aten._softmax.default, aten._log_softmax.default)
 def _softmax(r: _Reader, n: fx.Node, a: Any, dim: int, *_: Any) -> Node:
-    node, d, e = r.value(a), _dim(n, dim), r.graph.elementwise
+    node, d, e = r.value(a), _dim(r, n, dim), r.graph.elementwise
     top = e("stop", _last(r, node, [d], "max"))
     below = e("sub", node, top)
     total = _last(r, e("exp", below), [d], "sum")
@@ -192,7 +209,7 @@ def _softmax(r: _Reader, n: fx.Node, a: Any, dim: int, *_: Any) -> Node:
 @_on(aten.logsumexp.default)
 def _logsumexp(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int], keepdim: bool = False) -> Node:
     node, e = r.value(a), r.graph.elementwise
-    inner = [_dim(n, d) for d in dims]
+    inner = [_dim(r, n, d) for d in dims]
     top = e("stop", r.graph.reduce("max", node, inner))
     top = e("where", e("lt", e("abs", top), r.graph.const(math.inf, (), FLOAT)), top, r.graph.const(0.0, (), FLOAT))
     shape = [1 if d in inner else k for d, k in enumerate(node.shape)]
@@ -242,6 +259,8 @@ def _rows_times(r: _Reader, a: Node, weights: Sequence[Node]) -> Node:
 
 @_on(aten.mm.default)
 def _mm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
+    if not r.lead:
+        return r.graph.matrices(r.value(a), r.value(b))
     left, weight = r.any_value(a), r.value(b)
     if isinstance(left, Turned):
         if left.axis != 0 or weight.batched:
@@ -265,6 +284,9 @@ def _addmm(r: _Reader, n: fx.Node, c: Any, a: Any, b: Any, beta: float = 1, alph
 
 @_on(aten.mv.default)
 def _mv(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
+    if not r.lead:
+        column = r.graph.reshape(r.value(b), (r.value(b).size, 1))
+        return r.graph.reshape(r.graph.matrices(r.value(a), column), r._meta(n)[0])
     left, right = r.any_value(a), r.value(b)
     if isinstance(left, Turned) and left.axis == 0 and not right.batched:
         sums = r.graph.reduce("sum", r.graph.elementwise("mul", left.node, right), [1])
@@ -276,6 +298,8 @@ def _mv(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
 
 @_on(aten.bmm.default)
 def _bmm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
+    if not r.lead:
+        return _stacked_matrices(r, r.value(a), r.value(b))
     turned = r.any_value(a)
     if isinstance(turned, Turned):
         blocks = r.any_value(b)
@@ -292,6 +316,26 @@ def _bmm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
     strides = contiguous(right.shape)
     turned = r.graph.view(right, (p, k), 0, (strides[1], strides[0]))
     return r.graph.reduce("sum", r.graph.elementwise("mul", left, r.graph.expand(turned, (m, p, k))), [2])
+
+
+def _stacked_matrices(r: _Reader, a: Node, b: Node) -> Node:
+    """(G, M, K) times (G, K, N)."""
+    (count, m, k), n = a.shape, b.shape[2]
+    if 1 < count <= _MOST_PRODUCTS and k > 1:
+        own_a, own_b = contiguous(a.shape), contiguous(b.shape)
+        pairs = [
+            (r.graph.view(a, (m, k), i * own_a[0], own_a[1:]), r.graph.view(b, (k, n), i * own_b[0], own_b[1:]))
+            for i in range(count)
+        ]
+        return r.graph.assemble((count, m, n), [(r.graph.matrices(*p), i * m * n, (n, 1)) for i, p in enumerate(pairs)])
+    if count == 1:
+        found = r.graph.matrices(r.graph.reshape(a, (m, k)), r.graph.reshape(b, (k, n)))
+        return r.graph.reshape(found, (1, m, n))
+    own = contiguous(b.shape)
+    turned = r.graph.view(b, (count, 1, n, k), 0, (own[0], 0, own[2], own[1]))
+    wide = (count, m, n, k)
+    left = r.graph.expand(r.graph.reshape(a, (count, m, 1, k)), wide)
+    return r.graph.reduce("sum", r.graph.elementwise("mul", left, r.graph.expand(turned, wide)), [3])
 
 
 @_on(aten.baddbmm.default)
@@ -338,12 +382,12 @@ def _argmax(r: _Reader, n: fx.Node, a: Any, dim: int | None = None, keepdim: boo
     if dim is None:
         raise Unsupported("the largest element of the whole batch has no native form")
     what = "max" if n.target is aten.argmax.default else "min"
-    return r.graph.reshape(r.graph.elementwise("stop", _best(r, r.value(a), _dim(n, dim), what)), r._meta(n)[0])
+    return r.graph.reshape(r.graph.elementwise("stop", _best(r, r.value(a), _dim(r, n, dim), what)), r._meta(n)[0])
 
 
 @_on(aten.max.dim, aten.min.dim)
 def _max_dim(r: _Reader, n: fx.Node, a: Any, dim: int, keepdim: bool = False) -> list[Node]:
-    node, d = r.value(a), _dim(n, dim)
+    node, d = r.value(a), _dim(r, n, dim)
     if node.dtype != FLOAT:
         raise Unsupported("the largest of integers has no native form")
     best = _best(r, node, d, "max" if n.target is aten.max.dim else "min")
@@ -387,7 +431,7 @@ def _taken(r: _Reader, node: Node, d: int, index: Node) -> Node:
 
 @_on(aten.gather.default)
 def _gather(r: _Reader, n: fx.Node, a: Any, dim: int, index: Any, **_: Any) -> Node:
-    node, at, d = r.value(a), r.value(index), _dim(n, dim)
+    node, at, d = r.value(a), r.value(index), _dim(r, n, dim)
     if node.dtype == BOOLEAN:
         raise Unsupported("looking up booleans has no native form")
     return _taken(r, node, d, at)
@@ -395,7 +439,7 @@ def _gather(r: _Reader, n: fx.Node, a: Any, dim: int, index: Any, **_: Any) -> N
 
 @_on(aten.scatter.value, aten.scatter.src, aten.scatter_add.default)
 def _scatter(r: _Reader, n: fx.Node, a: Any, dim: int, index: Any, new: Any) -> Node:
-    node, at, d, e = r.value(a), r.value(index), _dim(n, dim), r.graph.elementwise
+    node, at, d, e = r.value(a), r.value(index), _dim(r, n, dim), r.graph.elementwise
     if any(i != d and k != node.shape[i] for i, k in enumerate(at.shape)) or node.dtype == BOOLEAN:
         raise Unsupported("writing to some places only of the other dimensions has no native form")
     hit = _matches(r, at, node.shape[d], d)  # (..., M, N)
@@ -475,9 +519,10 @@ def _var(
     keepdim: bool = False,
 ) -> Any:  # fmt: skip
     node, e = r.value(a), r.graph.elementwise
-    if dim is None or any(d % (len(node.shape) + 1) == 0 for d in dim):
+    rank = len(node.shape) + r.lead
+    if dim is None or any(d % rank < r.lead for d in dim):
         raise Unsupported("a variance over the batch has no native form")
-    dims = [d % (len(node.shape) + 1) - 1 for d in dim]
+    dims = [d % rank - r.lead for d in dim]
     count = math.prod(node.shape[d] for d in dims)
     left = max(0.0, count - (1 if correction is None else correction))
     shape = [1 if d in dims else k for d, k in enumerate(node.shape)]
@@ -508,10 +553,11 @@ def _norm(
 
 
 def _sums(r: _Reader, n: fx.Node, node: Node, dims: Sequence[int] | None) -> Node:
-    rank = len(node.shape) + 1
-    if not dims or any(d % rank == 0 for d in dims):
+    rank = len(node.shape) + r.lead
+    dims = list(range(rank)) if not dims else [d % rank for d in dims]
+    if any(d < r.lead for d in dims):
         raise Unsupported("a sum over the batch has no native form")
-    return r.graph.reduce("sum", node, [d % rank - 1 for d in dims])
+    return r.graph.reduce("sum", node, [d - r.lead for d in dims])
 
 
 # other places
@@ -523,7 +569,7 @@ def _roll(r: _Reader, n: fx.Node, a: Any, shifts: Sequence[int], dims: Sequence[
     if not dims:
         raise Unsupported("rolling through the batch has no native form")
     for shift, dim in zip(shifts, dims):
-        d = _dim(n, dim)
+        d = _dim(r, n, dim)
         size, strides = node.shape[d], contiguous(node.shape)
         by = shift % size if size else 0
         if by:
@@ -536,7 +582,7 @@ def _roll(r: _Reader, n: fx.Node, a: Any, shifts: Sequence[int], dims: Sequence[
 def _flip(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int]) -> Node:
     node = r.value(a)
     for dim in dims:
-        d = _dim(n, dim)
+        d = _dim(r, n, dim)
         size, strides = node.shape[d], contiguous(node.shape)
         parts = [(_sliced(r, node, d, size - 1 - i, 1), i * strides[d], strides) for i in range(size)]
         node = r.graph.assemble(node.shape, parts) if size > 1 else node
@@ -546,11 +592,10 @@ def _flip(r: _Reader, n: fx.Node, a: Any, dims: Sequence[int]) -> Node:
 @_on(aten.repeat.default)
 def _repeat(r: _Reader, n: fx.Node, a: Any, repeats: Sequence[int]) -> Node:
     node = r.value(a)
-    lead = len(repeats) - len(node.shape) - 1
-    if lead or repeats[0] != 1:
+    if len(repeats) != len(node.shape) + r.lead or (r.lead and repeats[0] != 1):
         raise Unsupported("repeating the batch has no native form")
     apart = [k for size in node.shape for k in (1, size)]
-    wide = [k for size, times in zip(node.shape, repeats[1:]) for k in (times, size)]
+    wide = [k for size, times in zip(node.shape, repeats[r.lead :]) for k in (times, size)]
     return r.graph.reshape(r.graph.expand(r.graph.reshape(node, apart), wide), r._meta(n)[0])
 
 

@@ -296,13 +296,19 @@ def _without_writes(source: fx.Graph) -> None:
         shared = (
             not isinstance(old, fx.Node)
             or old.op != "call_function"
-            or old.target in _VIEWS
-            or any(user.target in _VIEWS for user in old.users if user < n)
+            or _is_view(old)
+            or any(_is_view(user) for user in old.users if user < n)
         )
         if plain is None or not name.endswith("_") or shared or not isinstance(old, fx.Node):
             raise Unsupported(f"the operation {name!r} in place has no native form here")
         n.target = plain
         old.replace_all_uses_with(n, delete_user_cb=partial(_is_before, n))
+
+
+def _is_view(n: fx.Node) -> bool:
+    """Shares its memory with what it is made of."""
+    schema = getattr(n.target, "_schema", None)
+    return n.target in _VIEWS or (schema is not None and any(r.alias_info is not None for r in schema.returns))
 
 
 def _is_before(n: fx.Node, user: fx.Node) -> bool:
@@ -316,6 +322,8 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 class _Reader:
+    lead = 1  # dimensions of torch's values in front of those of a row
+
     def __init__(self, source: fx.Graph, rows: int, counts: tuple[int, int, int], hoist: bool) -> None:
         self.source, self.rows, self.counts = source, rows, counts
         self.graph = Graph()
@@ -676,7 +684,7 @@ def _rsqrt(r: _Reader, n: fx.Node, a: Any) -> Node:
     return r.elementwise(n, "div", 1.0, r.elementwise(n, "sqrt", a))
 
 
-@_on(aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor)
+@_on(aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor, aten.pow.Scalar)
 def _pow(r: _Reader, n: fx.Node, a: Any, b: Any) -> Node:
     if b == 2:
         return r.elementwise(n, "mul", a, a)

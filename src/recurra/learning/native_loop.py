@@ -1,0 +1,294 @@
+"""Learning step by step in machine code: one step of learning is itself a recurrent step.
+
+    state = (parameters, carry of the rule, what the update keeps),   input = (x, target, weight, reset),   output = (y, loss)
+
+The readable step of the rule and of the update is traced once, and becomes one graph that runs over all steps. No rule and
+no cell is known here. What cannot be traced, or draws random numbers, is refused with a reason.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree
+
+from ..core import tree
+from ..core.cell import Cell, ConstrainedCell
+from ..core.controls import Controls
+from ..core.rule import Chunk
+from ..engines.native import identity_of, settings_of
+from .linearised import learning
+from .online import Online, OnlineState, OnlineTrace, counts
+
+_FEW = 8
+"""Steps for which every new plan is compared with the readable loop."""
+
+_STEPS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_ALIKE: dict[Any, Any] = {}
+_MOST_ALIKE = 64
+
+
+Done = tuple[OnlineState, OnlineTrace]
+
+
+def native_run(
+    online: Online, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor
+) -> Callable[[], Done] | str:
+    """What `Online.run` does, in machine code, as a function to be called; or the reason why there is none."""
+    form = _Form(online, cell, state, chunk, factor)
+    reason = form.refused()
+    if reason is not None:
+        return reason
+    key = (form.online_key, settings_of(cell), form.key)
+    known = _STEPS.setdefault(cell, {})
+    if key not in known:
+        identity = identity_of(cell)
+        alike = None if identity is None else (identity, key)
+        steps = _ALIKE.get(alike) if alike is not None else None
+        if steps is None:
+            steps = _made(form)
+            if alike is not None:
+                if len(_ALIKE) >= _MOST_ALIKE:
+                    del _ALIKE[next(iter(_ALIKE))]
+                _ALIKE[alike] = steps
+        known[key] = (steps, online)  # an online that is known by its place in memory stays there
+    steps = known[key][0]
+    return steps if isinstance(steps, str) else partial(steps.run, form)
+
+
+def _made(form: _Form) -> Any:
+    try:
+        from ..native.autodiff import Unsupported
+        from ..native.repeat import Repeated
+    except ImportError as error:
+        return f"machine code needs the package llvmlite ({error})"
+    try:
+        plan = Repeated(form.step, form.fixed(), form.inputs(at=0), form.states())
+    except (Unsupported, ImportError) as error:
+        return str(error)
+    steps = Steps(form, plan)
+    wrong = steps.check(form)
+    return steps if wrong is None else f"its plan gave other numbers ({wrong})"
+
+
+class _Inside(nn.Module):
+    """Calls a function while a cell has other parameters."""
+
+    def __init__(self, cell: Cell, function: Any) -> None:
+        super().__init__()
+        self.cell, self.function = cell, function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+class _Form:
+    """What a loop is made from, and what decides its form."""
+
+    def __init__(self, online: Online, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> None:
+        self.online, self.cell, self.state, self.chunk, self.factor = online, cell, state, chunk, factor
+        self.names = list(learning(cell))
+        held = {name: t for name, t in (*cell.named_parameters(), *cell.named_buffers()) if name not in self.names}
+        self.held_names = [name for name, t in held.items() if t.is_floating_point() or t.dtype == torch.bool]
+        self.baked = [(name, t) for name, t in held.items() if name not in self.held_names]
+        self.leaves, self.structure = _pytree.tree_flatten(tuple(state))
+        self.moving = [i for i, leaf in enumerate(self.leaves) if _is_number(leaf)]
+        self.weighted = chunk.weights is not None
+        self.scaled = not (factor.ndim == 0 and float(factor) == 1.0)
+        try:
+            same = replace(online, native=None)
+            self.online_key: Any = same if hash(same) is not None else None
+        except TypeError:
+            self.online_key = id(online)
+        inputs = self.inputs(at=None)
+        self.key = (
+            tuple(self.names),
+            tuple(self.held_names),
+            tuple((name, tuple(t.shape), str(t.dtype), bytes(t.detach().numpy().tobytes())) for name, t in self.baked),
+            tuple((tuple(t.shape[1:]), t.dtype) for t in inputs),
+            tuple((tuple(self.leaves[i].shape), self.leaves[i].dtype) for i in self.moving),
+            self.structure,
+            self.weighted,
+            self.scaled,
+            tuple(c is not None for c in chunk.controls),
+            tree.describe(chunk.xs),
+        )
+
+    def refused(self) -> str | None:
+        """Why this cannot be native at all."""
+        if self.chunk.controls.lengths is not None:
+            return "rows end early (lengths)"
+        tensors = [*self.inputs(at=None), *self.states(), *self.fixed()]
+        if any(not t.is_cpu for t in tensors):
+            return "not on the CPU"
+        if any(type(t) not in (Tensor, nn.Parameter, nn.Buffer) for t in tensors):
+            return "inside a transformation"
+        if torch.is_autocast_enabled("cpu"):
+            return "under autocast"
+        return None
+
+    def inputs(self, at: int | None) -> list[Tensor]:
+        """Leaves of one step, or of all (None)."""
+        chunk, controls = self.chunk, self.chunk.controls
+        found = [*tree.leaves(chunk.xs), *tree.leaves(chunk.targets)]
+        num_steps = int(found[0].shape[0])
+        if self.weighted:
+            assert chunk.weights is not None
+            found += [chunk.weights, counts(chunk, num_steps)]
+        if self.scaled:
+            found.append(self.factor.expand(num_steps))
+        found += [c for c in (controls.reset, controls.force_mask) if c is not None]
+        found += tree.leaves(controls.forced)
+        return [t.detach() if at is None else t[at].detach() for t in found]
+
+    def fixed(self) -> list[Tensor]:
+        """What does not learn."""
+        held = dict((*self.cell.named_parameters(), *self.cell.named_buffers()))
+        return [held[name].detach() for name in self.held_names]
+
+    def states(self) -> list[Tensor]:
+        """Parameters, then what moves of carry and update."""
+        return [*(p.detach() for p in learning(self.cell).values()), *(self.leaves[i].detach() for i in self.moving)]
+
+    def step(self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor]) -> Any:
+        """One step of learning on flat lists."""
+        online, cell = self.online, self.cell
+        supply = iter(inputs)
+
+        def given(like: Any) -> Any:
+            return tree.map(lambda _: next(supply)[None], like)
+
+        chunk, controls = self.chunk, self.chunk.controls
+        xs, targets = given(chunk.xs), given(chunk.targets)
+        weights = next(supply)[None] if self.weighted else None
+        active = next(supply) if self.weighted else None
+        factor = next(supply) if self.scaled else torch.ones((), dtype=cell.dtype)
+        reset = None if controls.reset is None else next(supply)[None]
+        force_mask = None if controls.force_mask is None else next(supply)[None]
+        one = Chunk(xs, targets, weights, Controls(None, reset, given(controls.forced), force_mask))
+
+        num = len(self.names)
+        leaves = list(self.leaves)
+        for i, value in zip(self.moving, states[num:]):
+            leaves[i] = value
+        carry, moments = _pytree.tree_unflatten(leaves, self.structure)
+        parameters = {n: p.detach().requires_grad_() for n, p in zip(self.names, states[:num])}
+        values = {n: p.detach() for n, p in parameters.items()}
+        held = {f"cell.{n}": t for n, t in zip(self.held_names, fixed)}
+        inside = _Inside(cell, lambda: online.rule.step(cell, carry, one, online.loss))
+        new_carry, estimate = functional_call(inside, held | {f"cell.{n}": p for n, p in parameters.items()}, ())
+        if online.update is None:
+            moved = values | {n: values[n] - d for n, d in estimate.direction.items()}
+            new_moments = moments
+        else:
+            moved, new_moments = online.update.apply(values, estimate.direction, moments, factor)
+        moved = self._constrained(moved, held)
+        new_leaves, structure = _pytree.tree_flatten((new_carry, new_moments))
+        if structure != self.structure:
+            raise _Changing("the carry of the rule changes its structure")
+        new_states = [moved[n] for n in self.names]
+        keep_from = len(new_states)
+        for i, (old, new) in enumerate(zip(leaves, new_leaves)):
+            if i in self.moving:
+                new_states.append(new)
+            elif not _is_same(old, new):
+                raise _Changing(
+                    "the rule draws random numbers" if _is_rng(old) else "the carry holds what is no number"
+                )
+        if active is not None:  # parameters and what the update keeps stay where nothing counts
+            num_carry = len([i for i in self.moving if i < len(_pytree.tree_flatten(carry)[0])])
+            for k, (new, old) in enumerate(zip(new_states, states)):
+                if not keep_from <= k < keep_from + num_carry and new is not old:
+                    new_states[k] = torch.where(active, new, old)
+        outputs = [estimate.loss, estimate.weight, *(y[0] for y in tree.leaves(estimate.outputs))]
+        self.y_like = tree.map(lambda _: 0, estimate.outputs)
+        return outputs, new_states
+
+    def _constrained(self, moved: dict[str, Tensor], held: dict[str, Tensor]) -> dict[str, Tensor]:
+        parts = [m for m in self.cell.modules() if isinstance(m, ConstrainedCell)]
+        if not parts:
+            return moved
+        copies = {n: p.clone() for n, p in moved.items()}
+
+        def constrain() -> None:
+            for part in parts:
+                part.constrain()
+
+        with torch.no_grad():
+            functional_call(_Inside(self.cell, constrain), held | {f"cell.{n}": p for n, p in copies.items()}, ())
+        return copies
+
+
+class _Changing(Exception):
+    """A step that is not the same function every time."""
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.dtype in (torch.int64, torch.bool))
+
+
+def _is_rng(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dtype == torch.uint8
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor):
+        return isinstance(new, Tensor) and torch.equal(old, new)
+    return bool(old == new)
+
+
+class Steps:
+    """Compiled steps of learning."""
+
+    def __init__(self, form: _Form, plan: Any) -> None:
+        self.plan, self.y_like = plan, form.y_like
+
+    def run(self, form: _Form) -> Done:
+        """See `Online.run`."""
+        inputs = form.inputs(at=None)
+        outputs, last = self.plan.run(form.fixed(), inputs, form.states(), int(inputs[0].shape[0]))
+        parameters = learning(form.cell)
+        with torch.no_grad():
+            for p, value in zip(parameters.values(), last):
+                p.copy_(value)
+        leaves = list(form.leaves)
+        for i, value in zip(form.moving, last[len(parameters) :]):
+            leaves[i] = value
+        losses, weights, *ys = outputs
+        trace = OnlineTrace(losses, weights, tree.unflatten(self.y_like, ys))
+        return OnlineState(*_pytree.tree_unflatten(leaves, form.structure)), trace
+
+    def check(self, form: _Form) -> str | None:
+        """Compare a few steps with the readable loop; what differs."""
+        cell, chunk, online = form.cell, form.chunk, form.online
+        few = min(_FEW, int(tree.leaves(chunk.xs)[0].shape[0]))
+        part = Chunk(
+            tree.window(chunk.xs, 0, few),
+            tree.window(chunk.targets, 0, few),
+            None if chunk.weights is None else chunk.weights[:few],
+            chunk.controls.window(0, few),
+        )
+        factor = form.factor[:few] if form.factor.ndim else form.factor
+        parameters = learning(cell)
+        before = [p.detach().clone() for p in parameters.values()]
+        found: list[list[Tensor]] = []
+        for way in (self.run, lambda f: online.loop(cell, form.state, part, factor)):
+            state, trace = way(_Form(online, cell, form.state, part, factor))
+            values = [*parameters.values(), *_pytree.tree_leaves(tuple(state)), *tree.leaves(tuple(trace))]
+            found.append([v.detach().clone() for v in values if isinstance(v, Tensor) and v.is_floating_point()])
+            with torch.no_grad():
+                for p, value in zip(parameters.values(), before):
+                    p.copy_(value)
+        near = 2e-3 if cell.dtype == torch.float32 else 1e-7
+        for ours, theirs in zip(*found):
+            scale = theirs[theirs.isfinite()].abs().max().item() if theirs.isfinite().any() else 1.0
+            if not torch.allclose(ours, theirs, rtol=near, atol=near * max(scale, 1e-3), equal_nan=True):
+                return f"off by {(ours - theirs).abs().max().item():.1e} where the largest is {scale:.1e}"
+        return None

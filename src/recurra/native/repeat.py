@@ -1,0 +1,134 @@
+"""A step on whole tensors as machine code, again and again: a loop over time in which everything may change."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .autodiff import Unsupported
+from .build import Code, build, machine, run, target_text
+from .graph import BOOLEAN, FLOAT, Node
+from .llvm import Writer
+from .lower import Loop, Matmul, Reduce, Root, Slot, lower
+from .plan import _BLOCK, _leaves, _torch
+from .whole import Step, capture_whole
+
+
+class Repeated:
+    """A step, compiled. State goes around inside; inputs and outputs have a value for every step.
+
+    Args:
+        step: see `recurra.native.whole.capture_whole`.
+        fixed, inputs, states: tensors of the right form, those of one step.
+    Raises:
+        Unsupported: something that has no native form.
+    """
+
+    def __init__(self, step: Step, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor]) -> None:
+        self.whole = capture_whole(step, fixed, inputs, states)
+        self.dtype = next(t.dtype for t in (*states, *inputs, *fixed) if t.is_floating_point())
+        for new, old in zip(self.whole.states, self.whole.old):
+            if new.shape != old.shape or new.dtype != old.dtype:
+                raise Unsupported(f"a state of {old.dtype} {old.shape} becomes one of {new.dtype} {new.shape}")
+        self._lower()
+        writer = Writer(32 if self.dtype == torch.float32 else 64, machine(32 if self.dtype == torch.float32 else 64))
+        writer.program("repeat", self.program, len(self.buffers), down=False)
+        self.text = writer.text(*target_text())
+        self.code: Code = build(self.text, ("repeat",), short=True)
+
+    def _lower(self) -> None:
+        whole = self.whole
+        self.constant = [new is old for new, old in zip(whole.states, whole.old)]
+        self.buffers: list[tuple[str, int]] = []
+        read = set(_leaves([*whole.states, *whole.outputs]))
+
+        def new(kind: str, index: int) -> int:
+            self.buffers.append((kind, index))
+            return len(self.buffers) - 1
+
+        places: dict[Node, Slot] = {}
+        for i, leaf in enumerate(whole.old):
+            mode = "fixed" if self.constant[i] else "parity"
+            places[leaf] = Slot(new("s", i), mode, leaf.size, leaf.dtype)
+        for leaf in sorted(read, key=lambda n: n.number):
+            name, index = leaf.attr
+            if name != "s":
+                places[leaf] = Slot(new(name, index), "time" if name == "x" else "fixed", leaf.size, leaf.dtype)
+        roots = []
+        for i, value in enumerate(whole.states):
+            if not self.constant[i] and value.size:
+                old = places[whole.old[i]]
+                roots.append(Root(value, Slot(old.buffer, old.mode, old.size, old.dtype, 1)))
+        for i, value in enumerate(whole.outputs):
+            if value.size:
+                roots.append(Root(value, Slot(new("y", i), "time", value.size, value.dtype)))
+        self.program = lower(roots, places, len(self.buffers))
+        self.scratch = {s.buffer: s for s in self.program.scratch}
+        for _ in self.program.scratch:
+            new("scratch", -1)
+        slots = set(places.values()) | {r.slot for r in roots}
+        bytes_of = {BOOLEAN: 1, FLOAT: 4 if self.dtype == torch.float32 else 8}
+        self.by_time = sorted({(s.buffer, s.size * bytes_of.get(s.dtype, 8)) for s in slots if s.mode == "time"})
+        self.effort = 50
+        for stage in self.program.stages:
+            if isinstance(stage, Matmul):
+                self.effort += stage.m * stage.k * stage.n
+            elif isinstance(stage, Loop):
+                self.effort += 2 * prod(stage.shape) * len(stage.stores)
+            elif isinstance(stage, Reduce):
+                self.effort += 2 * stage.value.size
+
+    def run(
+        self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor], num_steps: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Outputs (T, ...) and the last states; nothing that is given is changed.
+
+        Args:
+            fixed: do not change.
+            inputs: leaves (T, ...).
+            states: before the first step.
+            num_steps: T.
+        """
+        arrays: list[Tensor] = []
+        held: dict[tuple[str, int], Tensor] = {}
+        for number, (name, index) in enumerate(self.buffers):
+            if name == "x":
+                array = inputs[index].contiguous()
+            elif name == "p":
+                array = fixed[index].contiguous()
+            elif name == "k":
+                array = self.whole.constants[index]
+            elif name == "s" and self.constant[index]:
+                array = states[index].contiguous()
+            elif name == "s":
+                array = torch.empty((2, *states[index].shape), dtype=states[index].dtype)
+                array[0].copy_(states[index])
+            elif name == "y":
+                node = self.whole.outputs[index]
+                array = torch.empty((num_steps, *node.shape), dtype=_torch(node.dtype, self.dtype))
+            else:
+                slot = self.scratch[number]
+                array = torch.empty(slot.size, dtype=_torch(slot.dtype, self.dtype))
+            arrays.append(array)
+            held[name, index] = array
+        kind: Any = ctypes.c_int64 * (4 + len(arrays))
+        block = max(1, _BLOCK // self.effort)
+        for start in range(0, num_steps, block):
+            pointers = [a.data_ptr() for a in arrays]
+            for buffer, size in self.by_time:
+                pointers[buffer] += start * size
+            run(self.code, "repeat", kind(1, min(block, num_steps - start), 1, start, *pointers), 1)
+        outputs = []
+        for i, node in enumerate(self.whole.outputs):
+            shape = (num_steps, *node.shape)
+            outputs.append(held["y", i] if node.size else torch.zeros(shape, dtype=_torch(node.dtype, self.dtype)))
+        last = []
+        for i, old in enumerate(states):
+            fixed_state = self.constant[i] or old.numel() == 0
+            last.append(old if fixed_state else held["s", i][num_steps & 1].clone())
+        return outputs, last

@@ -1,0 +1,166 @@
+"""Learning step by step in machine code is the readable loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import _pytree
+
+from recurra.cells import ElmanCell, FullyRecurrentCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
+from recurra.core import Cell, Chunk, Controls, MeanSquaredError
+from recurra.learning import EKF, RTRL, SGD, UORO, Adam, Online, Sum, TruncatedBPTT
+from recurra.native.repeat import Repeated
+from recurra.wrappers import Readout, Stack
+
+
+def _chunk(cell: Cell, num_steps: int = 24, rows: int = 1, *, weights: bool = True, reset: bool = True) -> Chunk:
+    g, dtype = torch.Generator().manual_seed(1), cell.dtype
+    xs = torch.randn(num_steps, rows, cell.input_size, generator=g, dtype=dtype)
+    targets = torch.rand(num_steps, rows, cell.output_size, generator=g, dtype=dtype)
+    weight = (torch.rand(num_steps, rows, generator=g) < 0.6).to(dtype) if weights else None
+    restart = torch.rand(num_steps, rows, generator=g) < 0.15 if reset else None
+    return Chunk(xs, targets, weight, Controls(reset=restart))
+
+
+def _tensors(*trees: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(trees) if isinstance(leaf, torch.Tensor)]
+
+
+def _compare(cell: Cell, online: Online, chunk: Chunk, near: float = 1e-10, **options: Any) -> None:
+    """Both loops over two chunks, the second from the state that the first left."""
+    results = []
+    for native in (True, False):
+        own, run = copy.deepcopy(cell), dataclasses.replace(online, native=native)
+        rows = chunk.xs.shape[1]
+        state = run.init(own, rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            state, first = run.run(own, state, chunk, **options)
+            state, second = run.run(own, state, chunk, **options)
+        results.append(_tensors(tuple(own.parameters()), tuple(state), tuple(first), tuple(second)))
+    assert len(results[0]) == len(results[1])
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=near, atol=near)
+
+
+CASES: dict[str, tuple[Callable[[], Cell], Online]] = {
+    "fully recurrent, RTRL, SGD": (
+        lambda: FullyRecurrentCell(2, 4, outputs=(3, 0)),
+        Online(RTRL(), MeanSquaredError(), SGD(0.1)),
+    ),
+    "LSTM, RTRL, momentum": (lambda: LSTMCell(2, 2), Online(RTRL(), MeanSquaredError(), SGD(0.1, momentum=0.9))),
+    "LSTM of 1997 with readout, RTRL, Adam": (
+        lambda: Readout(LSTM1997Cell(2, 4, block_size=2), 1),
+        Online(RTRL(), MeanSquaredError(), Adam(0.01)),
+    ),
+    "IndRNN within its bound, RTRL, SGD": (
+        lambda: IndRNNCell(2, 3, max_steps=4, gamma=1.0),
+        Online(RTRL(), MeanSquaredError(), SGD(0.5)),
+    ),
+    "GRU, one step back, sum": (lambda: GRUCell(2, 3), Online(TruncatedBPTT(k1=1), MeanSquaredError(), Sum())),
+    "Elman, Kalman": (lambda: ElmanCell(2, 2), Online(EKF(), MeanSquaredError())),
+    "stack, one step back": (
+        lambda: Stack(ElmanCell(2, 3), GRUCell(3, 2)),
+        Online(TruncatedBPTT(k1=1), MeanSquaredError(), SGD(0.1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_native_is_the_readable_loop(name: str) -> None:
+    torch.manual_seed(0)
+    make, online = CASES[name]
+    cell = make().double()
+    _compare(cell, online, _chunk(cell, rows=2))
+
+
+def test_in_float32_and_without_weights_or_resets() -> None:
+    torch.manual_seed(0)
+    cell = FullyRecurrentCell(2, 3)
+    online = Online(RTRL(), MeanSquaredError(), SGD(0.1))
+    _compare(cell, online, _chunk(cell, weights=False, reset=False), near=1e-4)
+
+
+def test_a_learned_start_teacher_forcing_and_a_rate_that_falls() -> None:
+    torch.manual_seed(0)
+    cell = FullyRecurrentCell(2, 3, outputs=(0,)).learn_initial_state().double()
+    chunk = _chunk(cell)
+    forced = torch.rand(24, 1, 1, dtype=torch.float64)
+    chunk = chunk._replace(controls=chunk.controls._replace(forced=forced))
+    online = Online(RTRL(), MeanSquaredError(), SGD(0.5))
+    _compare(cell, online, chunk, lr_factor=torch.linspace(1, 0, 24))
+
+
+def test_weights_that_do_not_learn_stay() -> None:
+    torch.manual_seed(0)
+    cell = ElmanCell(2, 3).double()
+    cell.weight_ih.requires_grad_(False)
+    before = cell.weight_ih.detach().clone()
+    online = Online(RTRL(), MeanSquaredError(), SGD(0.1))
+    _compare(cell, online, _chunk(cell))
+    dataclasses.replace(online, native=True).run(cell, online.init(cell, 1), _chunk(cell))
+    assert torch.equal(cell.weight_ih, before)
+    with torch.no_grad():
+        cell.weight_ih.mul_(2)  # is seen by the code that is there already
+    _compare(cell, online, _chunk(cell))
+
+
+def test_a_long_chunk_takes_it_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    cell = ElmanCell(2, 2).double()
+    online = Online(TruncatedBPTT(k1=1), MeanSquaredError(), SGD(0.1))
+    calls: list[int] = []
+    own = Repeated.run
+
+    def counted(self: Repeated, *args: Any) -> Any:
+        calls.append(args[-1])
+        return own(self, *args)
+
+    monkeypatch.setattr(Repeated, "run", counted)
+    online.run(cell, online.init(cell, 1), _chunk(cell, 99))
+    assert calls == []
+    online.run(cell, online.init(cell, 1), _chunk(cell, 100))
+    assert calls == [8, 100]  # the comparison, and the run
+
+
+def test_what_cannot_be_native_says_why_and_runs_as_the_readable_loop() -> None:
+    torch.manual_seed(0)
+    cell = ElmanCell(2, 2).double()
+    chunk = _chunk(cell, 5)
+    online = Online(UORO(), MeanSquaredError(), SGD(0.1))
+    state = online.init(cell, 1)
+    assert online.why_not_native(cell, state, chunk) == "the step draws random numbers"
+    loud = dataclasses.replace(online, native=True)
+    with pytest.warns(
+        RuntimeWarning, match=r"^Online\(native=True\): runs as the readable loop instead, since the step draws"
+    ):
+        found = loud.run(copy.deepcopy(cell), state, chunk)
+    wanted = online.run(cell, state, chunk)
+    for a, b in zip(_tensors(tuple(found)), _tensors(tuple(wanted))):
+        assert torch.equal(a, b)
+    padded = chunk._replace(controls=Controls(lengths=torch.tensor([3])))
+    rule = Online(RTRL(), MeanSquaredError(), SGD(0.1))
+    assert rule.why_not_native(cell, rule.init(cell, 1), padded) == "rows end early (lengths)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("sizes", [(12, 12, 180), (1, 5, 7), (7, 1, 9), (6, 5, 33), (3, 4, 1), (2, 3, 5)])
+def test_products_of_two_matrices(sizes: tuple[int, int, int], dtype: torch.dtype) -> None:
+    m, k, n = sizes
+    a, b, zero = torch.randn(m, k, dtype=dtype), torch.randn(k, n, dtype=dtype), torch.zeros(1, dtype=dtype)
+
+    def step(_: Any, xs: Any, states: Any) -> Any:
+        one, other, one_turned, other_turned = xs
+        products = [p @ q for p in (one, one_turned.t()) for q in (other, other_turned.t())]
+        return products, [states[0] + products[0].sum()]
+
+    inputs = [a, b, a.t().contiguous(), b.t().contiguous()]
+    found, _ = Repeated(step, [], inputs, [zero]).run([], [t[None] for t in inputs], [zero], 1)
+    for product in found:
+        torch.testing.assert_close(product[0], a @ b)
