@@ -16,6 +16,7 @@ from . import (
     export,
     forecast,
     generate,
+    learn,
     listing,
     predict,
     report,
@@ -59,6 +60,7 @@ def _everything(
 for _name, _function, _panel in (
     ("demo", demo.demo, "Models of your data"),
     ("train", train.train, "Models of your data"),
+    ("learn", learn.learn, "Models of your data"),
     ("generate", generate.generate, "Models of your data"),
     ("forecast", forecast.forecast, "Models of your data"),
     ("predict", predict.predict, "Models of your data"),
