@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from ..core import tree
 from ..core.engine import Engine
@@ -125,19 +126,21 @@ _SUMS = ("sum", "mean", "var", "mm", "addmm", "bmm", "baddbmm", "logsumexp", "so
 
 
 class _Rounding(TorchDispatchMode):
-    """What is added up comes out with another rounding error, as in another order of its terms."""
+    """What is added up is moved by a rounding error, and so is what comes out, as in another order of the terms."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.generator = generator
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if any(name in func.overloadpacket.__name__ for name in _SUMS):
-            for t in found if isinstance(found, tuple | list) else (found,):
-                if isinstance(t, Tensor) and t.is_floating_point() and t.numel():
-                    t.mul_(1 + 4e-16 * torch.randn(t.shape, generator=self.generator, dtype=t.dtype))
-        return found
+        if not any(name in func.overloadpacket.__name__ for name in _SUMS):
+            return func(*args, **(kwargs or {}))
+        return tree_map(self._moved, func(*tree_map(self._moved, args), **(kwargs or {})))
+
+    def _moved(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return value * (1 + 4e-16 * torch.randn(value.shape, generator=self.generator, dtype=value.dtype))
 
 
 @dataclass
