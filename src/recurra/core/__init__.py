@@ -5,6 +5,7 @@ from .catalog import find, members
 from .cell import (
     RK4,
     Cell,
+    CompetitiveCell,
     CompositeCell,
     ConstrainedCell,
     ContinuousCell,
@@ -37,6 +38,7 @@ __all__ = [
     "Cell",
     "Chunk",
     "Claim",
+    "CompetitiveCell",
     "CompositeCell",
     "ConstrainedCell",
     "ContinuousCell",

@@ -460,6 +460,36 @@ class ReadoutCell(Cell[X, Y, S]):
         """The linear output: weight (O, F) and bias (O,) or None."""
 
 
+class CompetitiveCell(Cell[Tensor, Tensor, S]):
+    """A cell whose units compete for being active: one weight matrix, sources on its one side, units on the other.
+
+    The units of the next state come last among the sources of the next step. The last `output_size` units are the output.
+    """
+
+    @property
+    @abstractmethod
+    def connections(self) -> nn.Parameter:
+        """W, (U, N): from N sources to U units."""
+
+    @abstractmethod
+    def sources(self, x: Tensor, state: S) -> Tensor:
+        """(B, N) what the units see: the input, then the U units as they were."""
+
+    @abstractmethod
+    def compete(self, nets: Tensor) -> Tensor:
+        """(B, U) who is active, 0 or 1, from the sums of the inputs (B, U)."""
+
+    @abstractmethod
+    def keep(self, units: Tensor) -> S:
+        """The state with these units."""
+
+    @final
+    def step(self, x: Tensor, state: S) -> tuple[Tensor, S]:
+        """``units' = compete(W sources)``."""
+        units = self.compete(nn.functional.linear(self.sources(x, state), self.connections))
+        return units[..., units.shape[-1] - self.output_size :], self.keep(units)
+
+
 class VendorWeights(NamedTuple):
     """A cell as one layer of ``torch.nn``: parameters in torch's shapes and gate order, biases both or none."""
 

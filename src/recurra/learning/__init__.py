@@ -1,6 +1,7 @@
 """Learning rules: how a stretch of a stream becomes a direction for the parameters."""
 
 from .bptt import BPTT, TruncatedBPTT
+from .bucket_brigade import NeuralBucketBrigade
 from .crbp import CRBP
 from .evolution import EvolutionStrategy, search
 from .kalman import EKF, Anneal
@@ -26,6 +27,7 @@ __all__ = [
     "Anneal",
     "EvolutionStrategy",
     "Hebb",
+    "NeuralBucketBrigade",
     "Oja",
     "Online",
     "OnlineState",
