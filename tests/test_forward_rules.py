@@ -108,17 +108,17 @@ def test_the_rank_one_estimate_is_unbiased() -> None:
 
 
 def test_a_wrong_influence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from recurra.learning import rtrl
+    from recurra.learning import influence
 
-    right = rtrl.jacobians
+    right = influence.derivatives
 
-    def wrong(cell: Cell, made: Any) -> Any:
-        for passed, immediate in right(cell, made):
-            yield passed.transpose(1, 2), immediate
+    def wrong(*given: Any) -> Any:
+        for by_state, by_parameters in right(*given):
+            yield by_state.transpose(1, 2), by_parameters
 
     setting = Setting(num_steps=5, batch_size=2, dtype=torch.float64)
     EXACT.enforce(RTRL(), GRUCell(2, 3), setting=setting)
-    monkeypatch.setattr(rtrl, "jacobians", wrong)
+    monkeypatch.setattr(influence, "derivatives", wrong)
     with pytest.raises(AssertionError, match="the whole sequence"):
         EXACT.enforce(RTRL(), GRUCell(2, 3), setting=setting)
 
@@ -176,7 +176,7 @@ def test_the_rank_one_rule_never_holds_the_influence() -> None:
         carry = rule.init(cell, 1)
         with _Largest() as seen:
             rule.step(cell, carry, chunk, MeanSquaredError())
-        assert (seen.elements >= 24 * num_parameters) is whole
+        assert (seen.elements >= 24 * max(p.numel() for p in cell.parameters())) is whole
         assert whole or seen.elements <= num_parameters + 24
 
 
@@ -225,4 +225,4 @@ def test_noise_and_padding_go_forward_too() -> None:
         carry, estimate = rule.step(cell, carry, chunk, BinaryCrossEntropy())
         assert all(bool(d.isfinite().all()) for d in estimate.direction.values())
         assert float(estimate.weight) == 7
-    assert bool(carry.influence.isfinite().all())
+    assert all(bool(block.isfinite().all()) for block in carry.influence)

@@ -3,6 +3,7 @@
 from .bptt import BPTT, TruncatedBPTT
 from .bucket_brigade import NeuralBucketBrigade
 from .crbp import CRBP
+from .eprop import EProp
 from .evolution import EvolutionStrategy, search
 from .kalman import EKF, Anneal
 from .least_squares import FORCE, RLS
@@ -25,6 +26,7 @@ __all__ = [
     "UORO",
     "Adam",
     "Anneal",
+    "EProp",
     "EvolutionStrategy",
     "Hebb",
     "NeuralBucketBrigade",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.cell import Cell, StochasticCell
 from ..core.loss import Loss, SequenceLoss
-from ..core.rule import Chunk, Estimate, LearningRule
-from .linearised import Stretch, apart, learning, stretch
+from ..core.rule import Chunk, Direction, Estimate, LearningRule
+from .linearised import Stretch, stretch
+from .step_graph import StepGraph
 
 
 class ForwardRule(LearningRule[Any]):
@@ -33,8 +35,12 @@ class ForwardRule(LearningRule[Any]):
         return None
 
     @abstractmethod
-    def follow(self, cell: Cell, carry: Any, made: Stretch, generator: torch.Generator) -> tuple[Any, Tensor]:
-        """The carry after the steps (its state and rng are seen to), and what the losses want through the states, (P,)."""
+    def follow(self, cell: Cell, carry: Any, made: Stretch, generator: torch.Generator) -> tuple[Any, Direction]:
+        """The carry after the steps (its state and rng are seen to), and what the losses want through the states."""
+
+    def signal(self, cell: Cell) -> Callable[[Any], StepGraph] | None:
+        """Another form of the step, from which is found what losses want of the state; None for the cell's own."""
+        return None
 
     def step(self, cell: nn.Module, carry: Any, chunk: Chunk, loss: Loss | SequenceLoss) -> tuple[Any, Estimate]:
         """The direction of a chunk, its past included.
@@ -50,9 +56,8 @@ class ForwardRule(LearningRule[Any]):
         assert isinstance(loss, Loss)
         generator = torch.Generator()
         generator.set_state(carry.rng)
-        made = stretch(cell, carry.state, chunk, loss, generator)
-        carry, reached = self.follow(cell, carry, made, generator)
-        through = apart(reached, learning(cell))
+        made = stretch(cell, carry.state, chunk, loss, generator, self.signal(cell))
+        carry, through = self.follow(cell, carry, made, generator)
         direction = {name: g + through[name] for name, g in made.direct.items()}
         carry = carry._replace(state=made.state, rng=generator.get_state())
         return carry, Estimate(direction, made.loss, made.weight, made.outputs)

@@ -20,6 +20,7 @@ from ..core.rule import Chunk, Direction
 from ..core.tree import Tree
 from ..engines.loop import restart
 from ..engines.unroll import draw
+from .step_graph import StepGraph
 
 _MOST_ELEMENTS = 2**25  # of all Jacobians that are in memory together
 
@@ -139,7 +140,14 @@ def moving(cell: Cell, x: Tree, state: Tree) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
 
 
-def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.Generator) -> Stretch:
+def stretch(
+    cell: Cell,
+    state: Tree,
+    chunk: Chunk,
+    loss: Loss,
+    generator: torch.Generator,
+    other: Callable[[_Inputs], StepGraph] | None = None,
+) -> Stretch:
     """Take the steps, and differentiate the loss of each by the parameters and by the state before it.
 
     Args:
@@ -147,6 +155,7 @@ def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.
         chunk: what is learned from.
         loss: a value for every step.
         generator: of the cell's noise.
+        other: gives another form of the step, with the same values, that is differentiated in its place.
 
     Raises:
         ValueError: a wrong shape.
@@ -179,7 +188,10 @@ def stretch(cell: Cell, state: Tree, chunk: Chunk, loss: Loss, generator: torch.
     with torch.enable_grad():
         held = tree.map(lambda leaf: _together(leaf).detach(), states)
         floats = [leaf.requires_grad_() for leaf in tree.leaves(held) if leaf.is_floating_point()]
-        ys, _ = cell.step(tree.map(_together, xs), held)
+        if other is None:
+            ys, _ = cell.step(tree.map(_together, xs), held)
+        else:
+            ys = row_of(cell, inputs, other(inputs)).outputs(tree.leaves(held))
         ys = tree.map(lambda leaf: leaf.reshape(num_steps, rows, *leaf.shape[1:]), ys)
         if alive is not None:
             ys = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), ys)
@@ -221,7 +233,7 @@ class _Row:
     """The next state of one row as a function of parameters and state, for `torch.func`."""
 
     def __init__(self, cell: Cell, inputs: _Inputs) -> None:
-        self.module, self.inputs = Transition(cell), inputs
+        self.cell, self.module, self.inputs = cell, Transition(cell), inputs
         self.parameters = {n: p.detach() for n, p in learning(cell).items()}
 
     def leaves(self) -> tuple[Any, ...]:
@@ -255,6 +267,47 @@ class _Row:
         return flat(self.stepped(values, floats, others, given, masks)[1])[0]
 
 
+class _GraphRow(_Row):
+    """The same by another form of the step."""
+
+    def __init__(self, cell: Cell, inputs: _Inputs, graph: StepGraph) -> None:
+        super().__init__(cell, inputs)
+        self.graph = graph
+
+    def _run(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
+    ) -> list[Tensor]:
+        named = [values.get(n, p) for n, p in self.cell.named_parameters()]
+        lead = [[leaf.unsqueeze(0) for leaf in group] for group in (floats, others, rest, masks)]
+        given = [*named, *self.cell.buffers(), *(leaf for group in lead for leaf in group)]
+        found: list[Tensor] = list(self.graph.module(*given))
+        return found
+
+    def __call__(
+        self, values: dict[str, Tensor], floats: tuple[Tensor, ...], others: Any, rest: Any, masks: Any
+    ) -> Tensor:
+        """(S,)."""
+        found = self._run(values, floats, others, rest, masks)[: self.graph.num_states]
+        return torch.cat([leaf.reshape(-1) for leaf in found])
+
+    def outputs(self, states: list[Tensor]) -> Tree:
+        """y for states (T * B, ...) with a history; leaves (T * B, ...)."""
+        floats = tuple(s for s in states if s.is_floating_point())
+        _, others, rest, masks = self.leaves()
+        a, b = self.graph.num_states, self.graph.num_states + self.graph.num_outputs
+
+        def one(*given: Any) -> tuple[Tensor, ...]:
+            return tuple(leaf[0] for leaf in self._run({}, *given)[a:b])
+
+        found = iter(vmap(one)(floats, others, rest, masks))
+        return tree.unflatten(self.cell.output_spec, [next(found) for _ in self.graph.floating])
+
+
+def row_of(cell: Cell, inputs: _Inputs, graph: StepGraph | None = None) -> Any:
+    """The next state of one row as a function of parameters and state; by the cell's own step, or by a graph of it."""
+    return _Row(cell, inputs) if graph is None else _GraphRow(cell, inputs, graph)
+
+
 def jacobians(cell: Cell, made: Stretch) -> Iterator[tuple[Tensor, Tensor]]:
     """For every step, the derivatives of the next state by the state (B, S, S) and by the parameters (B, S, P)."""
     row = _Row(cell, made.inputs)
@@ -265,7 +318,7 @@ def jacobians(cell: Cell, made: Stretch) -> Iterator[tuple[Tensor, Tensor]]:
     leaves = row.leaves()
     block = max(1, _MOST_ELEMENTS // max(1, rows * size * (size + count)))
     for a in range(0, num_steps, block):
-        part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
+        part = rows_between(leaves, a * rows, min(a + block, num_steps) * rows)
         num = part[0][0].shape[0]
         by_parameters, by_states = _together_or_one_by_one(row, part, num)
         immediate = side_by_side(by_parameters, row.parameters, num, size)
@@ -289,7 +342,7 @@ def pulled(cell: Cell, made: Stretch, covectors: Tensor) -> Iterator[Tensor]:
     block = max(1, _MOST_ELEMENTS // max(1, rows * count))
     for a in range(0, num_steps, block):
         b = min(a + block, num_steps)
-        part, wanted = _rows(leaves, a * rows, b * rows), flat_covectors[a * rows : b * rows]
+        part, wanted = rows_between(leaves, a * rows, b * rows), flat_covectors[a * rows : b * rows]
         found = side_by_side(_pull_rows(row, part, wanted), row.parameters, wanted.shape[0])
         yield from found.split(rows)
 
@@ -401,7 +454,8 @@ def _together_or_one_by_one(row: _Row, part: Any, num: int) -> tuple[dict[str, T
     return dict(zip(names, stacked)), tuple(stacked[len(names) :])
 
 
-def _rows(leaves: Any, a: int, b: int) -> Any:
+def rows_between(leaves: Any, a: int, b: int) -> Any:
+    """Leaves (N, ...) from row a to row b."""
     return tuple(tuple(leaf[a:b] for leaf in group) for group in leaves)
 
 
@@ -453,7 +507,7 @@ def observations(cell: Cell, made: Stretch, loss: Loss, targets: Tree) -> Iterat
     leaves = row.leaves()
     block = max(1, _MOST_ELEMENTS // max(1, rows * (size + 1) * (size + count)))
     for a in range(0, num_steps, block):
-        part = _rows(leaves, a * rows, min(a + block, num_steps) * rows)
+        part = rows_between(leaves, a * rows, min(a + block, num_steps) * rows)
         num = (min(a + block, num_steps) - a) * rows
         by_parameters, by_states = _together_or_one_by_one(row, part, num)
         every = [*by_parameters.values(), *by_states]

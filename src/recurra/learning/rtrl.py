@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from ..core import tree
 from ..core.cell import Cell
-from ..core.checks import check_positive, is_transformed
+from ..core.checks import check_positive
+from ..core.rule import Direction
 from ..core.tree import Tree
 from .forward import ForwardRule
-from .linearised import Stretch, jacobians, moving, start_influence
+from .influence import Course, course, followed, zero_influence
+from .linearised import Stretch
+from .step_graph import StepGraph
 
 
 class InfluenceCarry(NamedTuple):
@@ -21,22 +24,24 @@ class InfluenceCarry(NamedTuple):
 
     Args:
         state: (B, ...).
-        influence: (B, S, P) d state / d parameters.
-        seen: (B, S, S) and (B, S, P), which derivatives of the step have been other than zero so far; None if all is kept.
+        influence: d state / d parameters, in the blocks where it can differ from zero, (B, r, rows, cols) each.
         rng: of the noise.
     """
 
     state: Tree
-    influence: Tensor
-    seen: tuple[Tensor, Tensor] | None
+    influence: tuple[Tensor, ...]
     rng: Tensor
 
 
-class _Influence(ForwardRule):
-    """Carries the influence of the parameters on the state along."""
+class InfluenceRule(ForwardRule):
+    """Carries the influence of the parameters on the state along, in the blocks where it can differ from zero."""
 
-    def _kept(self, passed: Tensor, immediate: Tensor) -> Tensor | None:
-        """(B, S, P) what of the influence is kept, from what has been seen; None for all of it."""
+    def course(self, cell: Cell, state: Tree) -> Course:
+        """The plan of the influence."""
+        return course(cell, state)
+
+    def differentiated(self, cell: Cell, made: Stretch) -> StepGraph | None:
+        """Another form of the step, whose derivatives carry the influence on; None for the cell's own."""
         return None
 
     def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> InfluenceCarry:
@@ -44,44 +49,20 @@ class _Influence(ForwardRule):
         assert isinstance(cell, Cell)
         with torch.no_grad():
             state = tree.detach(cell.initial_state(batch_size))
-        influence = start_influence(cell).expand(batch_size, -1, -1).clone()
-        rng = torch.Generator().manual_seed(seed).get_state()
-        empty = influence.new_zeros(0, dtype=torch.bool)
-        if self._kept(empty, empty) is None:
-            return InfluenceCarry(state, influence, None, rng)
-        rows, size, _ = influence.shape
-        seen = influence.new_zeros(rows, size, size, dtype=torch.bool), torch.zeros_like(influence, dtype=torch.bool)
-        return InfluenceCarry(state, influence, seen, rng)
+        influence = zero_influence(cell, self.course(cell, state), batch_size)
+        return InfluenceCarry(state, influence, torch.Generator().manual_seed(seed).get_state())
 
     def follow(
         self, cell: Cell, carry: InfluenceCarry, made: Stretch, generator: torch.Generator
-    ) -> tuple[InfluenceCarry, Tensor]:
+    ) -> tuple[InfluenceCarry, Direction]:
         """See `ForwardRule.follow`."""
-        seen = carry.seen
-        influence, total = carry.influence, carry.influence.new_zeros(carry.influence.shape[-1])
-        again = free = influence.new_zeros(0)
-        if made.restarted is not None and (is_transformed(made.restarted) or bool(made.restarted.any())):
-            again = start_influence(cell)
-            free = moving(cell, tree.at(made.inputs.xs, 0), tree.at(made.inputs.states, 0))[:, None]
-        for t, (passed, immediate) in enumerate(jacobians(cell, made)):
-            if made.restarted is not None and again.ndim > 1:
-                influence = torch.where(made.restarted[t][:, None, None] & free, again, influence)
-            total = total + torch.einsum("bs,bsp->p", made.wanted[t], influence)
-            new = torch.baddbmm(immediate, passed, influence)
-            if seen is not None:
-                now = seen[0] | (passed != 0), seen[1] | (immediate != 0)
-                if made.alive is not None:
-                    now = tuple(torch.where(made.alive[t][:, None, None], n, s) for n, s in zip(now, seen))  # type: ignore[assignment]
-                seen = now
-                kept = self._kept(*seen)
-                assert kept is not None
-                new = torch.where(kept, new, new.new_zeros(()))
-            influence = new if made.alive is None else torch.where(made.alive[t][:, None, None], new, influence)
-        return carry._replace(influence=influence, seen=seen), total
+        graph = self.differentiated(cell, made)
+        influence, direction = followed(cell, self.course(cell, carry.state), carry.influence, made, graph)
+        return carry._replace(influence=influence), direction
 
 
 @dataclass(frozen=True)
-class RTRL(_Influence):
+class RTRL(InfluenceRule):
     """Real-time recurrent learning: the exact gradient, forward in time, for any cell, wrapper and stack.
 
         J_t = (d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta
@@ -103,13 +84,13 @@ class RTRL(_Influence):
         >>> cell, rule = ElmanCell(3, 5), RTRL()
         >>> chunk = Chunk(torch.zeros(1, 2, 3), torch.zeros(1, 2, 5))
         >>> carry, estimate = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())
-        >>> carry.influence.shape
-        torch.Size([2, 5, 45])
+        >>> [block.shape for block in carry.influence]
+        [torch.Size([2, 5, 5, 3]), torch.Size([2, 5, 5, 5]), torch.Size([2, 5, 5, 1])]
     """
 
 
 @dataclass(frozen=True)
-class SnAp(_Influence):
+class SnAp(InfluenceRule):
     """Sparse n-step approximation of RTRL: of the influence, only what a parameter reaches within n steps is kept.
 
         J_t = M_n * ((d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta)
@@ -136,12 +117,6 @@ class SnAp(_Influence):
     def __post_init__(self) -> None:
         check_positive("SnAp", n=self.n)
 
-    def _kept(self, passed: Tensor, immediate: Tensor) -> Tensor:
-        """What is reached within n steps."""
-        found = immediate
-        for _ in range(self.n - 1 if passed.numel() else 0):
-            more = found | (torch.bmm(passed.float(), found.float()) > 0)
-            if not is_transformed(more) and torch.equal(more, found):
-                break
-            found = more
-        return found
+    def course(self, cell: Cell, state: Tree) -> Course:
+        """See `InfluenceRule.course`."""
+        return course(cell, state, within=self.n)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from ..core import tree
 from ..core.cell import Cell
 from ..core.loss import Loss, SequenceLoss
+from ..core.rule import Direction
 from ..core.tree import Tree
 from .forward import ForwardRule
-from .linearised import Stretch, flat_size, learning, moving, pulled, pushing
+from .linearised import Stretch, apart, flat_size, learning, moving, pulled, pushing
 
 _TINY = 1e-30
 
@@ -79,7 +80,7 @@ class UORO(ForwardRule):
 
     def follow(
         self, cell: Cell, carry: UOROCarry, made: Stretch, generator: torch.Generator
-    ) -> tuple[UOROCarry, Tensor]:
+    ) -> tuple[UOROCarry, Direction]:
         """See `ForwardRule.follow`."""
         num_steps, rows, size = made.wanted.shape
         of_state, of_parameters = carry.of_state, carry.of_parameters
@@ -102,7 +103,7 @@ class UORO(ForwardRule):
                     new_state = torch.where(alive, new_state, of_state)
                     new_parameters = torch.where(alive, new_parameters, of_parameters)
                 of_state, of_parameters = new_state, new_parameters
-        return carry._replace(of_state=of_state, of_parameters=of_parameters), total
+        return carry._replace(of_state=of_state, of_parameters=of_parameters), apart(total, learning(cell))
 
 
 def _balance(long: Tensor, short: Tensor) -> Tensor:
