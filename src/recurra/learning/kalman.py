@@ -18,7 +18,6 @@ from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, Direction, Estimate, LearningRule
 from ..core.tree import Tree
 from .linearised import Observation, Stretch, learning, moving, observations, start_influence, stretch
-from .rtrl import RTRL
 
 _ONE_BY_ONE = 16  # measurements up to here are taken in one after the other, more of them through a factor of A
 
@@ -197,13 +196,14 @@ class EKF(LearningRule[EKFCarry]):
     def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> EKFCarry:
         """The initial state and its own influence; P = p0."""
         assert isinstance(cell, Cell)
-        begun = RTRL().init(cell, batch_size, seed=seed)
+        with torch.no_grad():
+            state = tree.detach(cell.initial_state(batch_size))
         parameters, covariance = learning(cell), []
         for names, num in self.blocks(cell):
             size = sum(parameters[name].numel() for name in names) // num
             one = torch.eye(size, dtype=cell.dtype, device=cell.device) * self.p0
             covariance.append(one.expand(num, -1, -1).clone())
-        influence, past = begun.influence, None
+        influence, past = start_influence(cell).expand(batch_size, -1, -1).clone(), None
         if self.reach is not None:
             rows, size, count = influence.shape
             passed = influence.new_zeros(self.reach, rows, size, size)
@@ -213,7 +213,8 @@ class EKF(LearningRule[EKFCarry]):
             past = passed, immediate
             influence = _chained(*past, influence)
         measured = torch.zeros((), dtype=cell.dtype, device=cell.device)
-        return EKFCarry(begun.state, influence, past, tuple(covariance), measured, begun.rng)
+        rng = torch.Generator().manual_seed(seed).get_state()
+        return EKFCarry(state, influence, past, tuple(covariance), measured, rng)
 
     def step(
         self, cell: nn.Module, carry: EKFCarry, chunk: Chunk, loss: Loss | SequenceLoss
