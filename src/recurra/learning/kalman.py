@@ -18,6 +18,7 @@ from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, Direction, Estimate, LearningRule
 from ..core.tree import Tree
 from .linearised import Observation, Stretch, learning, moving, observations, start_influence, stretch
+from .rtrl import RTRL
 
 _ONE_BY_ONE = 16  # measurements up to here are taken in one after the other, more of them through a factor of A
 
