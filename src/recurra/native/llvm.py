@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .functions import exponential, hexadecimal, hyperbolic_tangent, logarithm, logarithm_of_more, sigmoid
 from .graph import BOOLEAN, FLOAT, INTEGER, Node, contiguous
-from .lower import Evaluator, Index, Loop, Matmul, Product, Program, Reduce, Slot, Stage, Zero
+from .lower import Evaluator, Index, Loop, Matmul, Product, Program, Reduce, Slot, Stage, Zero, slots_of
 from .matrices import matrix_function
 from .products import product_function
 
@@ -66,9 +66,10 @@ class Writer:
     Args:
         bits: 32 or 64, of a float.
         machine: registers.
+        apart: say of every array that no other one shares its memory, so that LLVM moves what it reads out of loops.
     """
 
-    def __init__(self, bits: int, machine: Machine) -> None:
+    def __init__(self, bits: int, machine: Machine, *, apart: bool = False) -> None:
         self.bits, self.machine = bits, machine
         self.real = "float" if bits == 32 else "double"
         self.suffix = "f" if bits == 32 else ""
@@ -79,6 +80,9 @@ class Writer:
         self.count = 0
         self.label = "entry"
         self.group: str | None = None
+        self.apart = apart
+        self.arrays: dict[str, tuple[int, int]] = {}  # pointer -> array, and steps after the present one
+        self.scopes: dict[tuple[int, int], tuple[str, str]] = {}
 
     # --- text ---
 
@@ -172,8 +176,7 @@ class Writer:
         """An element of an array."""
         kind = self.stored(dtype)
         at = self.let(f"getelementptr inbounds {kind}, ptr {pointer}, i64 {index}")
-        group = f", !llvm.access.group {self.group}" if self.group else ""
-        value = self.let(f"load {kind}, ptr {at}{group}")
+        value = self.let(f"load {kind}, ptr {at}{self._notes(pointer)}")
         return self.let(f"icmp ne i8 {value}, 0") if dtype == BOOLEAN else value
 
     def store(self, value: str, pointer: str, index: str, dtype: str) -> None:
@@ -182,8 +185,26 @@ class Writer:
         if dtype == BOOLEAN:
             value = self.let(f"zext i1 {value} to i8")
         at = self.let(f"getelementptr inbounds {kind}, ptr {pointer}, i64 {index}")
-        group = f", !llvm.access.group {self.group}" if self.group else ""
-        self.put(f"store {kind} {value}, ptr {at}{group}")
+        self.put(f"store {kind} {value}, ptr {at}{self._notes(pointer)}")
+
+    def _notes(self, pointer: str) -> str:
+        """What is known of an access to an array."""
+        notes = f", !llvm.access.group {self.group}" if self.group else ""
+        scopes = self.scopes.get(self.arrays.get(pointer, (-1, 0)))
+        return notes if scopes is None else notes + f", !alias.scope {scopes[0]}, !noalias {scopes[1]}"
+
+    def _set_apart(self, slots: Iterable[Slot]) -> None:
+        """A scope for each array; a step's halves of a pair, and values of two steps, are arrays of their own."""
+        known = sorted({_array(slot) for slot in slots})
+        domain = f"!{len(self.metadata)}"
+        self.metadata.append(f"distinct !{{{domain}}}")
+        names = []
+        for _ in known:
+            names.append(f"!{len(self.metadata)}")
+            self.metadata.append(f"distinct !{{{names[-1]}, {domain}}}")
+        for array, name in zip(known, names):
+            others = ", ".join(n for n in names if n != name)
+            self.scopes[array] = self.note(f"!{{{name}}}"), self.note(f"!{{{others}}}")
 
     def constant(self, text: str, dtype: str) -> str:
         """A number as LLVM writes it."""
@@ -328,6 +349,11 @@ class Writer:
 
     def address(self, slot: Slot, t: str, row: str) -> str:
         """Pointer to the row of a slot at a step."""
+        place = self._address(slot, t, row)
+        self.arrays[place] = _array(slot)
+        return place
+
+    def _address(self, slot: Slot, t: str, row: str) -> str:
         base = self.pointers[slot.buffer]
         if slot.mode == "fixed":
             return base
@@ -358,6 +384,8 @@ class Writer:
         asked, steps, batch, origin = values[:4]
         self.pointers = values[4 : 4 + num_buffers]
         self.weights = values[4 + num_buffers : 4 + num_buffers + len(program.weights)]
+        if self.apart:
+            self._set_apart(slots_of(program))
         self.put(f"%B = add i64 {batch}, 0")
         self.put(f"%origin = add i64 {origin}, 0")
         alone = self.let(f"icmp eq i64 {asked}, 1")  # called as a plain function, perhaps on one of somebody's threads
@@ -697,3 +725,7 @@ class Writer:
         )
         notes = [f"!{i} = {text}" for i, text in enumerate(self.metadata)]
         return "\n".join([*sorted(self.declared), *self.functions.values(), attributes, *notes, ""])
+
+
+def _array(slot: Slot) -> tuple[int, int]:
+    return slot.buffer, slot.shift if slot.mode in ("time", "parity") else 0

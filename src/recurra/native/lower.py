@@ -466,3 +466,18 @@ def _flattened(shape: tuple[int, ...], store: Store) -> tuple[tuple[int, ...], S
         return shape, store
     n, stride = (shape[kept[0]], store.strides[kept[0]]) if kept else (1, 0)
     return (n,), replace(store, strides=(stride,))
+
+
+def slots_of(program: Program) -> set[Slot]:
+    """Everything that a program reads or writes."""
+    found = set(program.places.values())
+    for stage in program.stages:
+        if isinstance(stage, Loop):
+            found |= {store.slot for store in stage.stores}
+        elif isinstance(stage, Product):
+            found |= {slot for slot in (stage.source, stage.slot, stage.start) if slot is not None}
+        elif isinstance(stage, Matmul):
+            found |= {stage.a[0], stage.b[0], stage.slot}
+        else:
+            found.add(stage.slot)
+    return found

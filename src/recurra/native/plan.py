@@ -18,7 +18,7 @@ from .autodiff import Unsupported, differentiate
 from .build import Code, build, machine, most_threads, run, second_level_cache, target_text
 from .graph import BOOLEAN, FLOAT, Graph, Node, contiguous, reachable, read_from
 from .llvm import Writer
-from .lower import Evaluator, Loop, Product, Program, Reduce, Root, Slot, lower
+from .lower import Evaluator, Loop, Product, Program, Reduce, Root, Slot, lower, slots_of
 from .trace import Step, capture
 
 
@@ -635,15 +635,7 @@ class _Caller:
 
 def _slots(program: Program) -> set[Slot]:
     """Everything that a program reads or writes, the steps after the present one not told apart."""
-    found = set(program.places.values())
-    for stage in program.stages:
-        if isinstance(stage, Loop):
-            found |= {store.slot for store in stage.stores}
-        elif isinstance(stage, Product):
-            found |= {slot for slot in (stage.source, stage.slot, stage.start) if slot is not None}
-        else:
-            found.add(stage.slot)
-    return {replace(slot, shift=0) for slot in found}
+    return {replace(slot, shift=0) for slot in slots_of(program)}
 
 
 def _read_late(program: Program, given: dict[Node, Slot], slot: Slot) -> bool:

@@ -36,7 +36,8 @@ class Repeated:
             if new.shape != old.shape or new.dtype != old.dtype:
                 raise Unsupported(f"a state of {old.dtype} {old.shape} becomes one of {new.dtype} {new.shape}")
         self._lower()
-        writer = Writer(32 if self.dtype == torch.float32 else 64, machine(32 if self.dtype == torch.float32 else 64))
+        bits = 32 if self.dtype == torch.float32 else 64
+        writer = Writer(bits, machine(bits), apart=True)
         writer.program("repeat", self.program, len(self.buffers), down=False)
         self.text = writer.text(*target_text())
         self.code: Code = build(self.text, ("repeat",), short=True)
