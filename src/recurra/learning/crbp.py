@@ -15,13 +15,13 @@ from ..core.checks import sentence
 from ..core.controls import Controls
 from ..core.engine import check_sequence
 from ..core.loss import Loss, SequenceLoss, weighted_sum
-from ..core.rule import Chunk, Estimate, LearningRule
+from ..core.rule import Chunk, Direction, Estimate, LearningRule
 from ..core.spec import zeros
 from ..core.tree import Tree
 from ..engines.loop import Loop, restart
 from ..engines.unroll import draw
 from .bptt import _join
-from .linearised import Stretch, Transition, _Inputs, apart, flat_size, learning, moving
+from .linearised import Stretch, Transition, _Inputs, flat_size, learning, moving
 from .rtrl import RTRL
 
 
@@ -151,12 +151,13 @@ class _Layer:
         found = _pull(_floating(ys), _floating(xs), errors)
         return [None if g is None else g.flatten(0, 1) for g in found]
 
-    def influences(self, carry: Any, kept: int) -> tuple[Any, Tensor]:
+    def influences(self, carry: Any, kept: int) -> tuple[Any, Direction]:
         """What `RTRL` carries before step ``kept``, and what the losses want of the parameters through the states, (P,)."""
         rule, generator = RTRL(), torch.Generator()
         first, total = rule.follow(self.cell, carry, self._stretch(0, kept), generator)
         if kept < self.num_steps:
-            total = total + rule.follow(self.cell, first, self._stretch(kept, self.num_steps), generator)[1]
+            more = rule.follow(self.cell, first, self._stretch(kept, self.num_steps), generator)[1]
+            total = {name: part + more[name] for name, part in total.items()}
         return first, total
 
     def _stretch(self, start: int, stop: int) -> Stretch:
@@ -326,7 +327,7 @@ class CRBP(LearningRule[CRBPCarry]):
             after, total = layer.influences(before, kept)
             layers.append(after)
             own = learning(layer.cell)
-            for name, part in apart(total, own).items():
+            for name, part in total.items():
                 direction[names[id(own[name])]] = direction[names[id(own[name])]] + part
         past = tree.detach(tree.window(xs, kept, num_steps)) if reach else None
         left = controls.window(kept, num_steps) if reach else Controls()
