@@ -151,14 +151,16 @@ class _Layer:
         found = _pull(_floating(ys), _floating(xs), errors)
         return [None if g is None else g.flatten(0, 1) for g in found]
 
-    def influences(self, carry: Any, kept: int) -> tuple[Any, Direction]:
-        """What `RTRL` carries before step ``kept``, and what the losses want of the parameters through the states, (P,)."""
+    def influences(self, carry: Any, kept: int) -> tuple[Any, list[Direction]]:
+        """What `RTRL` carries before step ``kept``, and what the losses want of the parameters through the states."""
         rule, generator = RTRL(), torch.Generator()
-        first, total = rule.follow(self.cell, carry, self._stretch(0, kept), generator)
+        found = []
+        if kept:
+            carry, direction = rule.follow(self.cell, carry, self._stretch(0, kept), generator)
+            found.append(direction)
         if kept < self.num_steps:
-            more = rule.follow(self.cell, first, self._stretch(kept, self.num_steps), generator)[1]
-            total = {name: part + more[name] for name, part in total.items()}
-        return first, total
+            found.append(rule.follow(self.cell, carry, self._stretch(kept, self.num_steps), generator)[1])
+        return carry, found
 
     def _stretch(self, start: int, stop: int) -> Stretch:
         """Some of the steps, as rules that go forward in time see them."""
@@ -324,10 +326,10 @@ class CRBP(LearningRule[CRBPCarry]):
         layers = []
         given = carry.layers or tuple(RTRL().init(layer.cell, rows) for layer in made)
         for layer, before in zip(made, given):
-            after, total = layer.influences(before, kept)
+            after, found_there = layer.influences(before, kept)
             layers.append(after)
             own = learning(layer.cell)
-            for name, part in total.items():
+            for name, part in ((n, d) for one in found_there for n, d in one.items()):
                 direction[names[id(own[name])]] = direction[names[id(own[name])]] + part
         past = tree.detach(tree.window(xs, kept, num_steps)) if reach else None
         left = controls.window(kept, num_steps) if reach else Controls()
