@@ -8,6 +8,7 @@ from .evolution import EvolutionStrategy, search
 from .kalman import EKF, Anneal
 from .least_squares import FORCE, RLS
 from .local import BCM, Hebb, Oja
+from .omega import Regularised, errors_along_time, omega
 from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
 from .signal_flow_adjoint import SignalFlowAdjoint
@@ -34,10 +35,13 @@ __all__ = [
     "Online",
     "OnlineState",
     "OnlineTrace",
+    "Regularised",
     "SignalFlowAdjoint",
     "SnAp",
     "Sum",
     "TruncatedBPTT",
     "UpdateRule",
+    "errors_along_time",
+    "omega",
     "search",
 ]
