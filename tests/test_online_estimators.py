@@ -441,7 +441,7 @@ def test_a_net_that_diverges_stays_as_it_was() -> None:
     before = content(model)
     model.set_params(lr=1e308)
     with pytest.raises(
-        FloatingPointError, match=r"must be finite, got .* The net is as it was before\. Try a smaller lr"
+        FloatingPointError, match=r"must be finite, got .* The net is as it was before\. Try a smaller lr, or new_sequence"
     ):
         model.partial_fit(None, values[20:])
     assert content(model) == before

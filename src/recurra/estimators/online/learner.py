@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {
     "SGD": lambda lr: SGD(lr=lr),
     "momentum": lambda lr: SGD(lr=lr, momentum=0.9),
 }
+SETTLED = 100  # steps of a net before machine code is made for it
 UNUSED = -60.0  # bias of an output without a class: a probability of 1e-26, whose gradient moves nothing
 
 
@@ -99,7 +100,8 @@ class Learner:
     def __init__(self, settings: Settings, loss: Loss, num_inputs: int, num_outputs: int) -> None:
         self.settings, self.loss = settings, loss
         self.online = settings.online(loss)
-        self.num_grown = 0
+        self._fast: Online | None = None
+        self.num_grown = self.num_steps = 0
         self.cell = settings.network(num_inputs, num_outputs, 0)
         reason = self.online.rule.supports(self.cell, loss)
         if reason is not None:
@@ -139,7 +141,7 @@ class Learner:
                 hint = "Only lr may change in mid-stream; begin a new model."
                 raise ValueError(sentence(settings.where, name, f"{old!r} as before", repr(new), hint))
         settings.check()
-        self.settings, self.online = settings, settings.online(self.loss)
+        self.settings, self.online, self._fast = settings, settings.online(self.loss), None
 
     # --- steps ---
 
@@ -170,9 +172,10 @@ class Learner:
         parameters = list(self.cell.parameters())
         before = [p.detach().clone() for p in parameters]
         try:
-            state, trace = self.online.run(self.cell, self.state, Chunk(inputs, targets, given, Controls(reset=reset)))
+            chunk = Chunk(inputs, targets, given, Controls(reset=reset))
+            state, trace = self._way(chunk).run(self.cell, self.state, chunk)
             if not (_finite(trace.losses) and all(map(_finite, parameters))):
-                want, hint = "finite", "The net is as it was before. Try a smaller lr."
+                want, hint = "finite", "The net is as it was before. Try a smaller lr, or new_sequence()."
                 got = f"one that is not, at a learning rate of {self.settings.lr:g}"
                 raise FloatingPointError(sentence(self.settings.where, "the net after this row", want, got, hint))
         except BaseException:
@@ -181,6 +184,19 @@ class Learner:
                     parameter.copy_(value)
             raise
         self.state = state
+        self.num_steps += len(xs)
+
+    def _way(self, chunk: Chunk) -> Online:
+        """Machine code for single steps too, once the net has kept its size for a while; rare forms of a step need none.
+
+        This depends on the number of steps alone, so that a model that was saved and loaded takes the same way.
+        """
+        if self.num_steps < SETTLED or chunk.weights is not None or chunk.controls.reset is not None:
+            return self.online
+        if self._fast is None:
+            native = self.online.why_not_native(self.cell, self.state, chunk) is None
+            self._fast = replace(self.online, native=native)
+        return self._fast
 
     def after_a_step(self) -> OnlineState:
         """What is carried after one step that nothing is learned from: the kinds of all that may be carried."""
@@ -199,6 +215,7 @@ class Learner:
         """
         old_cell, old_state, net_state = self.cell, self.state, self.net_state
         self.num_grown += 1
+        self.num_steps, self._fast = 0, None
         self.cell = self.settings.network(num_inputs, num_outputs, self.num_grown)
         with torch.no_grad():
             for new, old in zip(self.cell.parameters(), old_cell.parameters()):
@@ -213,6 +230,7 @@ class Learner:
         """JSON; the tensors go into ``tensors``."""
         tensors.update(with_prefix("net", self.cell.state_dict().items()))
         sizes = {"num_inputs": self.num_inputs, "num_outputs": self.num_outputs, "num_grown": self.num_grown}
+        sizes["num_steps"] = self.num_steps
         return {**sizes, "state": pack(tuple(self.state), tensors, "state")}
 
     @classmethod
@@ -227,7 +245,7 @@ class Learner:
             if not isinstance(packed[name], int) or not 1 <= packed[name] <= largest or settings.hidden_size > largest:
                 raise ValueError("its sizes are not those of its weights")  # before memory is asked for
         learner = cls(settings, loss, packed["num_inputs"], packed["num_outputs"])
-        learner.num_grown = int(packed["num_grown"])
+        learner.num_grown, learner.num_steps = int(packed["num_grown"]), int(packed["num_steps"])
         weights = below_prefix("net", tensors)
         own = learner.cell.state_dict()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in weights.items()}:
