@@ -108,6 +108,13 @@ def test_poles_tell_whether_a_filter_is_stable(kind: Any) -> None:
         assert float((run(cell, pulse)[-1] - run(cell, 0 * pulse)[-1]).abs().max()) < 1e-6
 
 
+def test_a_filter_that_has_diverged_has_no_pole() -> None:
+    cell = ActivationFeedbackCell(1, 2)
+    with torch.no_grad():
+        cell.weight_hh[0, 1] = torch.nan
+    assert cell.largest_pole().isfinite().tolist() == [True, False]
+
+
 @torch.no_grad()
 def test_output_feedback_is_bounded_whatever_its_weights() -> None:
     cell = OutputFeedbackCell(1, 3, feedback_range=50.0)

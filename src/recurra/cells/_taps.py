@@ -75,4 +75,7 @@ def largest_pole(taps: Tensor) -> Tensor:
     companion[..., 0, :] = taps.movedim(0, -1).double()
     if order > 1:
         companion[..., 1:, :-1] = torch.eye(order - 1, dtype=torch.float64, device=taps.device)
-    return torch.linalg.eigvals(companion).abs().amax(-1).to(taps.dtype)
+    known = taps.isfinite().all(0)
+    companion = torch.where(known[..., None, None], companion, 0.0)  # LAPACK does not survive a NaN
+    found = torch.linalg.eigvals(companion).abs().amax(-1)
+    return torch.where(known, found, torch.nan).to(taps.dtype)

@@ -101,12 +101,12 @@ def _back(
     """
     signals = dict(zip(graph.order, seen.signals.unbind(-1)))
     errors, new = flow(turned, torch.where(seen.alive.unsqueeze(-1), error, 0.0), lines, gains, signals)
-    total = found.gains.clone()
-    number = {name: i for i, name in enumerate(graph.gain_names)}
-    for edge in graph.edges:
-        if edge.kind == "gain" and isinstance(edge.value, str):
-            product = errors[edge.target] * signals[edge.source]
-            total[number[edge.value]] += torch.where(seen.alive, product, 0.0).sum()
+    parts = []
+    for name in graph.gain_names:
+        edges = (e for e in graph.edges if e.kind == "gain" and e.value == name)
+        product = sum(errors[e.target] * signals[e.source] for e in edges)
+        parts.append(torch.where(seen.alive, product, torch.zeros_like(seen.signals[..., 0])).sum())
+    total = found.gains + torch.stack(parts) if parts else found.gains
     if new is None or lines is None:
         return None, _Errors(total, None)
     new = torch.where(seen.alive.unsqueeze(-1), new, lines)
