@@ -519,7 +519,7 @@ def _touched(stage: Stage, program: Program) -> set[int]:
             found.add(store.slot.buffer)
     elif isinstance(stage, Reduce):
         evaluate = Evaluator(program.places, stage.value.shape, load, lambda *_: None, gather)
-        evaluate(stage.value, whole(stage.value.shape, stage.value.shape))
+        evaluate(stage.value, whole(stage.value.shape))
         found.add(stage.slot.buffer)
     elif isinstance(stage, Product):
         found |= {stage.source.buffer, stage.slot.buffer}

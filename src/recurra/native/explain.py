@@ -109,7 +109,7 @@ def _operations(program: Program, stage: Loop | Reduce) -> int:
         for store in stage.stores:
             (evaluate.define if store.defines else evaluate)(store.value, store.index(stage.shape))
     else:
-        evaluate(stage.value, whole(stage.value.shape, shape))
+        evaluate(stage.value, whole(shape))
     return len(seen)
 
 

@@ -58,7 +58,7 @@ class Store:
 
     def index(self, shape: tuple[int, ...]) -> Index:
         """Where the value is asked for in a loop over ``shape``."""
-        return whole(self.value.shape, shape) if self.part is None else (self.part, (1,))
+        return whole(shape) if self.part is None else (self.part, (1,))
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Zero:
 
 
 _MOST_PIECES = 16
+_LAST = 1_000_000
 
 Stage = Loop | Reduce | Product | Matmul | Zero
 Index = tuple[int, tuple[int, ...]]
@@ -239,18 +240,20 @@ def _joined(found: tuple[list[int], list[list[int]]], strides: Sequence[int], of
     )
 
 
-def lower(roots: Sequence[Root], places: Mapping[Node, Slot], num_buffers: int) -> Program:
+def lower(roots: Sequence[Root], places: Mapping[Node, Slot], num_buffers: int, *, late: bool = False) -> Program:
     """Stages that compute the roots.
 
     Args:
         roots: what is to be stored.
         places: where the leaves stand.
         num_buffers: arrays in use; scratch arrays take the numbers after them.
+        late: roots are stored when everything else is done, loops of one form together, and what is expensive is kept
+            where a loop would compute it again and again: for steps with many small values.
     """
     kept: set[Node] = set()
     while True:
         try:
-            return _Lowering(roots, places, num_buffers, kept).run()
+            return _Lowering(roots, places, num_buffers, kept, late).run()
         except _Keep as missing:
             if missing.node in kept:
                 raise AssertionError("kept already") from None
@@ -258,8 +261,10 @@ def lower(roots: Sequence[Root], places: Mapping[Node, Slot], num_buffers: int) 
 
 
 class _Lowering:
-    def __init__(self, roots: Sequence[Root], leaves: Mapping[Node, Slot], num_buffers: int, kept: set[Node]) -> None:
-        self.roots, self.leaves, self.num_buffers, self.extra = roots, leaves, num_buffers, kept
+    def __init__(
+        self, roots: Sequence[Root], leaves: Mapping[Node, Slot], num_buffers: int, kept: set[Node], late: bool
+    ) -> None:
+        self.roots, self.leaves, self.num_buffers, self.extra, self.late = roots, leaves, num_buffers, kept, late
 
     def run(self) -> Program:
         reached = reachable([r.value for r in self.roots], lambda n: () if n in self.leaves else read_from(n))
@@ -296,7 +301,8 @@ class _Lowering:
             items += self._computed(node, places[node], weights)
         for root in self.roots:
             if root.add or root.value not in places or places[root.value] != root.slot:
-                items += self._stored(root)
+                found = self._stored(root)
+                items += [(_LAST, *item[1:]) if self.late and item[1] == 2 else item for item in found]
         stages = self._fused(items)
         self._check_twice(stages)
         return Program(stages, places, weights, scratch)
@@ -380,7 +386,7 @@ class _Lowering:
             shape, store = what
             if 0 in shape:
                 continue
-            for piece_shape, piece in self._pieces(*_flattened(shape, store)):
+            for piece_shape, piece in self._pieces(*self._merged(*_flattened(shape, store))):
                 key = (level, piece_shape)
                 if key not in loops:
                     loops[key] = []
@@ -392,6 +398,24 @@ class _Lowering:
             else:
                 stages.append(Loop(what[1], tuple(loops[what])))
         return stages
+
+    def _merged(self, shape: tuple[int, ...], store: Store) -> tuple[tuple[int, ...], Store]:
+        """A loop with as few dimensions as what it reads and writes allows."""
+        if not self.late:
+            return shape, store
+        kept = [d for d, n in enumerate(shape) if n > 1] or [0]
+        dims, strides = [shape[d] for d in kept], [store.strides[d] for d in kept]
+        for d in reversed(range(len(dims) - 1)):
+            if strides[d] != strides[d + 1] * dims[d + 1]:
+                continue
+            trial = (*dims[:d], dims[d] * dims[d + 1], *dims[d + 2 :])
+            evaluate = Evaluator(self.places, trial, lambda *_: None, lambda *_: None)
+            try:
+                (evaluate.define if store.defines else evaluate)(store.value, store.index(trial))
+            except _Keep:
+                continue
+            dims[d : d + 2], strides[d : d + 2] = [trial[d]], [strides[d + 1]]
+        return tuple(dims), replace(store, strides=tuple(s if n > 1 else 0 for s, n in zip(strides, dims)))
 
     def _pieces(self, shape: tuple[int, ...], store: Store) -> list[tuple[tuple[int, ...], Store]]:
         """A store of a vector cut where what it is made of was put together, so that each piece is computed by itself."""
@@ -441,6 +465,9 @@ class _Lowering:
                 continue
             for node, index in evaluate.known:
                 free = node.op in EXPENSIVE and node.batched and node not in self.places
+                again = [n for n, stride in zip(evaluate.extents, index[1]) if n > 1 and stride == 0]
+                if free and self.late and again:
+                    raise _Keep(node)
                 if free and where.setdefault((node, index, evaluate.extents), number) != number:
                     raise _Keep(node)
 
@@ -452,9 +479,9 @@ def _stands(node: Node) -> tuple[Node, int, tuple[int, ...]]:
     return node, 0, contiguous(node.shape)
 
 
-def whole(shape: tuple[int, ...], loop: tuple[int, ...]) -> Index:
-    """The index that runs through a whole value in a loop over its shape (or over its flat elements)."""
-    return (0, contiguous(shape) if shape == loop else (1,))
+def whole(loop: tuple[int, ...]) -> Index:
+    """The index that runs through a whole value in a loop over its shape, or over that with dimensions put together."""
+    return (0, contiguous(loop))
 
 
 def _flattened(shape: tuple[int, ...], store: Store) -> tuple[tuple[int, ...], Store]:

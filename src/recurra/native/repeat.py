@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from .autodiff import Unsupported
 from .build import Code, build, machine, run, target_text
-from .graph import BOOLEAN, FLOAT, Node
+from .graph import BOOLEAN, FLOAT, Node, contiguous
 from .llvm import Writer
-from .lower import Loop, Matmul, Reduce, Root, Slot, lower
+from .lower import Evaluator, Loop, Matmul, Program, Reduce, Root, Slot, lower, slots_of
 from .plan import _BLOCK, _leaves, _torch
 from .whole import Step, capture_whole
 
@@ -45,34 +46,19 @@ class Repeated:
     def _lower(self) -> None:
         whole = self.whole
         self.constant = [new is old for new, old in zip(whole.states, whole.old)]
-        self.buffers: list[tuple[str, int]] = []
-        read = set(_leaves([*whole.states, *whole.outputs]))
-
-        def new(kind: str, index: int) -> int:
-            self.buffers.append((kind, index))
-            return len(self.buffers) - 1
-
-        places: dict[Node, Slot] = {}
-        for i, leaf in enumerate(whole.old):
-            mode = "fixed" if self.constant[i] else "parity"
-            places[leaf] = Slot(new("s", i), mode, leaf.size, leaf.dtype)
-        for leaf in sorted(read, key=lambda n: n.number):
-            name, index = leaf.attr
-            if name != "s":
-                places[leaf] = Slot(new(name, index), "time" if name == "x" else "fixed", leaf.size, leaf.dtype)
-        roots = []
-        for i, value in enumerate(whole.states):
-            if not self.constant[i] and value.size:
-                old = places[whole.old[i]]
-                roots.append(Root(value, Slot(old.buffer, old.mode, old.size, old.dtype, 1)))
-        for i, value in enumerate(whole.outputs):
-            if value.size:
-                roots.append(Root(value, Slot(new("y", i), "time", value.size, value.dtype)))
-        self.program = lower(roots, places, len(self.buffers))
+        self.pairs = [False] * len(whole.old)  # states whose old value is still read when the new one has been written
+        while True:
+            places, roots = self._placed()
+            self.program = lower(roots, places, len(self.buffers), late=True)
+            fixed = [self.constant[i] or self.pairs[i] for i in range(len(whole.old))]
+            late = [i for i, leaf in enumerate(whole.old) if not fixed[i] and _is_read_late(self.program, leaf)]
+            if not late:
+                break
+            for i in late:
+                self.pairs[i] = True
         self.scratch = {s.buffer: s for s in self.program.scratch}
-        for _ in self.program.scratch:
-            new("scratch", -1)
-        slots = set(places.values()) | {r.slot for r in roots}
+        self.buffers += [("scratch", -1)] * len(self.program.scratch)
+        slots = slots_of(self.program)
         bytes_of = {BOOLEAN: 1, FLOAT: 4 if self.dtype == torch.float32 else 8}
         self.by_time = sorted({(s.buffer, s.size * bytes_of.get(s.dtype, 8)) for s in slots if s.mode == "time"})
         self.effort = 50
@@ -83,6 +69,33 @@ class Repeated:
                 self.effort += 2 * prod(stage.shape) * len(stage.stores)
             elif isinstance(stage, Reduce):
                 self.effort += 2 * stage.value.size
+
+    def _placed(self) -> tuple[dict[Node, Slot], list[Root]]:
+        """Where everything given stands, and what is to be stored where."""
+        whole = self.whole
+        self.buffers: list[tuple[str, int]] = []
+
+        def new(kind: str, index: int) -> int:
+            self.buffers.append((kind, index))
+            return len(self.buffers) - 1
+
+        places: dict[Node, Slot] = {}
+        for i, leaf in enumerate(whole.old):
+            mode = "fixed" if self.constant[i] else "parity" if self.pairs[i] else "row"
+            places[leaf] = Slot(new("s", i), mode, leaf.size, leaf.dtype)
+        for leaf in sorted(set(_leaves([*whole.states, *whole.outputs])), key=lambda n: n.number):
+            name, index = leaf.attr
+            if name != "s":
+                places[leaf] = Slot(new(name, index), "time" if name == "x" else "fixed", leaf.size, leaf.dtype)
+        roots = []
+        for i, value in enumerate(whole.states):
+            if not self.constant[i] and value.size:
+                old = places[whole.old[i]]
+                roots.append(Root(value, replace(old, shift=1 if self.pairs[i] else 0)))
+        for i, value in enumerate(whole.outputs):
+            if value.size:
+                roots.append(Root(value, Slot(new("y", i), "time", value.size, value.dtype)))
+        return places, roots
 
     def run(
         self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor], num_steps: int
@@ -106,9 +119,11 @@ class Repeated:
                 array = self.whole.constants[index]
             elif name == "s" and self.constant[index]:
                 array = states[index].contiguous()
-            elif name == "s":
+            elif name == "s" and self.pairs[index]:
                 array = torch.empty((2, *states[index].shape), dtype=states[index].dtype)
                 array[0].copy_(states[index])
+            elif name == "s":
+                array = states[index].clone(memory_format=torch.contiguous_format)
             elif name == "y":
                 node = self.whole.outputs[index]
                 array = torch.empty((num_steps, *node.shape), dtype=_torch(node.dtype, self.dtype))
@@ -130,6 +145,48 @@ class Repeated:
             outputs.append(held["y", i] if node.size else torch.zeros(shape, dtype=_torch(node.dtype, self.dtype)))
         last = []
         for i, old in enumerate(states):
-            fixed_state = self.constant[i] or old.numel() == 0
-            last.append(old if fixed_state else held["s", i][num_steps & 1].clone())
+            if self.constant[i]:
+                last.append(old)
+            else:
+                last.append(held["s", i][num_steps & 1].clone() if self.pairs[i] else held["s", i])
         return outputs, last
+
+
+def _is_read_late(program: Program, leaf: Node) -> bool:
+    """Whether a state may be read after something else was written where it stands."""
+    slot = program.places[leaf]
+    begun = False
+    for stage in program.stages:
+        read: set[Any] = set()
+        written: set[Any] = set()
+
+        def load(node: Node, where: Slot, index: Any, read: set[Any] = read) -> None:
+            if where == slot and node is leaf:
+                read.add(index)
+
+        def look_up(node: Any, where: Slot, *_: Any, read: set[Any] = read) -> None:
+            if where == slot and node is leaf:
+                read.add("anywhere")
+
+        def take(where: Slot, _: Any, read: set[Any] = read) -> None:
+            if where == slot:
+                read.add("anywhere")
+
+        if isinstance(stage, Loop):
+            evaluate = Evaluator(program.places, stage.shape, load, lambda *_: None, look_up, take)
+            for store in stage.stores:
+                (evaluate.define if store.defines else evaluate)(store.value, store.index(stage.shape))
+                if store.slot == slot:
+                    strides = tuple(s if n > 1 else 0 for s, n in zip(store.strides, stage.shape))
+                    written.add((store.offset, strides))
+        elif isinstance(stage, Reduce):
+            evaluate = Evaluator(program.places, stage.value.shape, load, lambda *_: None, look_up, take)
+            evaluate(stage.value, (0, contiguous(stage.value.shape)))
+        elif isinstance(stage, Matmul) and slot in (stage.a[0], stage.b[0]):
+            read.add("anywhere")
+        if not isinstance(stage, Loop) and stage.slot == slot:
+            written.add("everywhere")
+        if (begun and read) or (written and not read <= written):
+            return True
+        begun = begun or bool(written)
+    return False
