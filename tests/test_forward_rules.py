@@ -124,13 +124,14 @@ def test_a_wrong_influence_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Doubled(torch.autograd.Function):
-    """2 x, as a function that `torch.func` cannot map and that has no forward derivative."""
+    """2 x, as a function that `torch.func` cannot map and that can be differentiated only once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return 2 * x
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return 2 * grads[0]
 

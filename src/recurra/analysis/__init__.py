@@ -1,7 +1,18 @@
 """Looking into networks and learning rules: what a rule reads, what it costs, how near it comes to the gradient."""
 
+from .compare import Compared, compare_rules, draw_comparison, exact_gradients
 from .locality import Locality, audit
 from .memory import carry_bytes, peak_bytes
 from .places import Places
 
-__all__ = ["Locality", "Places", "audit", "carry_bytes", "peak_bytes"]
+__all__ = [
+    "Compared",
+    "Locality",
+    "Places",
+    "audit",
+    "carry_bytes",
+    "compare_rules",
+    "draw_comparison",
+    "exact_gradients",
+    "peak_bytes",
+]

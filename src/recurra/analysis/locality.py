@@ -21,10 +21,8 @@ from .memory import carry_bytes, peak_bytes
 from .places import Places
 
 SPACE_STEPS = 3  # a chunk; two chunks are followed, so that the second one reads what the first one left
-TIME_STEPS = (
-    5,
-    10,
-)  # lengths of a stream; below the length from which machine code, which cannot be followed, takes over
+AT_ONCE = (5, 10)  # lengths of a stream; machine code, which cannot be followed, takes over at longer ones
+STEP_BY_STEP = (20, 40)
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ def audit(rule: LearningRule[Any], cell: Cell, loss: Loss | None = None, *, seed
     bring, so errors that travel backwards along the connections are local, as in the literature.
 
     Time: a rule that says the same of a stream in single steps as of the whole needs one step at a time; it is local in time
-    if what it holds then does not grow. Otherwise it has to see the stream at once, and what it holds meanwhile is counted. A
-    rule whose directions are steps moves the parameters as it goes, so it is asked in single steps.
+    if what it holds then does not grow from step 20 to step 40. Otherwise it has to see the stream at once, and what it holds
+    meanwhile is counted. A rule whose directions are steps moves the parameters as it goes; it is asked in single steps.
 
     Args:
         rule: on trial.
@@ -199,10 +197,10 @@ class _Map:
         self.number = {label: kept.index(self._find(label)) for label in range(len(self.names))}
         self.num_places = len(kept)
         self.titles = [self.names[label] for label in kept]
-        for t, answer in enumerate(self._outputs):
+        for leaf, answer in enumerate(self._outputs):
             for k, labels in enumerate(answer):
                 if len(labels) == 1 and not self.names[self._find(labels[0])].startswith(("unit", "input")):
-                    self.titles[self.number[labels[0]]] = f"output{_count(t)} {k}"
+                    self.titles[self.number[labels[0]]] = f"output{_count(leaf)} {k}"
 
     def _labels(self, t: Tensor, name: str) -> Tensor:
         """(1, ...) one label for each element of a row."""
@@ -272,8 +270,8 @@ class _Map:
             follow.place(t, self._mask(labels[..., None], self.number.__getitem__, self.num_places))
         for t, answer in zip(tree.leaves(chunk.targets), self._outputs):
             mask = torch.zeros(len(answer), self.num_places, dtype=torch.bool)
-            for row, labels in zip(mask, answer):
-                row[[self.number[label] for label in labels] if len(labels) == 1 else []] = True
+            for row, at in zip(mask, answer):
+                row[[self.number[label] for label in at] if len(at) == 1 else []] = True
             follow.place(t, mask.reshape(1, 1, *t.shape[2:], self.num_places))
         for name, p in self.cell.named_parameters():
             follow.place(p, self.parameter(name))
@@ -310,16 +308,16 @@ def _places_of(follow: Places, t: Tensor) -> list[list[int]]:
 
 def _time(rule: LearningRule[Any], cell: Cell, loss: Loss, seed: int) -> dict[str, Any]:
     """How many steps must be seen at once, and what is held, for streams of two lengths."""
-    long = _stream(cell, TIME_STEPS[-1], seed)
-    whole = rule.step(cell, rule.init(cell, 1, seed=seed), long, loss)[1].direction
+    long = _stream(cell, STEP_BY_STEP[-1], seed)
+    whole = rule.step(cell, rule.init(cell, 1, seed=seed), _cut(long, 0, AT_ONCE[-1]), loss)[1].direction
     carry, total = rule.init(cell, 1, seed=seed), dict[str, Tensor]()
-    for t in range(TIME_STEPS[-1]):
+    for t in range(AT_ONCE[-1]):
         carry, estimate = rule.step(cell, carry, _cut(long, t, t + 1), loss)
         total = {n: total.get(n, torch.zeros_like(d)) + d for n, d in estimate.direction.items()}
     same = all(torch.allclose(total[n], d, rtol=1e-6, atol=1e-9) for n, d in whole.items())
     online = same or rule.kind == "step"
-    held = []
-    for num_steps in TIME_STEPS:
+    held, lengths = [], STEP_BY_STEP if online else AT_ONCE
+    for num_steps in lengths:
         chunk = _cut(long, 0, num_steps)
         if online:
             carry = rule.init(cell, 1, seed=seed)
@@ -334,32 +332,10 @@ def _time(rule: LearningRule[Any], cell: Cell, loss: Loss, seed: int) -> dict[st
 
         one()  # what a first call leaves in caches is no memory of the stream
         held.append(carry_bytes(carry) + peak_bytes(one))
-    growth = (held[1] - held[0]) / (TIME_STEPS[1] - TIME_STEPS[0])
-    rng = getattr(carry, "rng", None)
-    unseen = carry_bytes(rng) if isinstance(rng, Tensor) else 0
+    growth = (held[1] - held[0]) / (lengths[1] - lengths[0])
     return {
         "in_time": growth <= 0,
         "at_once": 1 if online else None,
         "bytes_per_step": growth,
-        "carry_bytes": carry_bytes(carry) - unseen,
+        "carry_bytes": carry_bytes(carry),
     }
-
-
-def table(found: Sequence[Locality]) -> list[dict[str, str]]:
-    """The findings as rows of text, for a screen or a page."""
-    rows = []
-    for one in found:
-        if one.refused is not None:
-            rows.append({"rule": one.rule, "in space": "-", "in time": "-", "why": one.refused})
-            continue
-        at_once = "one step at a time" if one.at_once == 1 else "the whole chunk at once"
-        grows = f"{one.bytes_per_step:,.0f} bytes more for each step" if one.bytes_per_step > 0 else "memory is fixed"
-        rows.append(
-            {
-                "rule": one.rule,
-                "in space": "yes" if one.in_space else "no",
-                "in time": "yes" if one.in_time else "no",
-                "why": f"{one.why} It reads {at_once}; {grows}.",
-            }
-        )
-    return rows

@@ -10,6 +10,7 @@ import typer
 
 from . import (
     check,
+    compare_rules,
     demo,
     evaluate,
     explain,
@@ -71,6 +72,7 @@ for _name, _function, _panel in (
     ("show", show.show, "The catalog"),
     ("explain", explain.explain, "The catalog"),
     ("check", check.check, "The catalog"),
+    ("compare-rules", compare_rules.compare_rules, "The catalog"),
     ("reproduce", reproduce.reproduce, "The catalog"),
 ):
     app.command(_name, rich_help_panel=_panel)(_function)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.func import functional_call, jacrev, vjp, vmap
 
 from ..core import tree
@@ -381,7 +380,8 @@ def _pull_rows(row: _Row, part: Any, covectors: Tensor) -> dict[str, Tensor]:
 def pushing(cell: Cell, made: Stretch) -> Callable[[int, Tensor], Tensor]:
     """A function of a step t and tangents (B, S): the derivative of the next state by the state, times them, (B, S).
 
-    One pass of forward differentiation over the batch; S backward passes for a step that has no such derivative.
+    What a backward pass gives is linear in its covector; the derivative by the covector is the product that is wanted. So it
+    is two backward passes over the batch; S of them for a step with functions in Python, which may know one derivative only.
     """
     module, inputs = Transition(cell), made.inputs
     states = [leaf.detach() for leaf in tree.leaves(inputs.states)]
@@ -407,21 +407,43 @@ def pushing(cell: Cell, made: Stretch) -> Callable[[int, Tensor], Tensor]:
                 out.append((torch.cat([p.flatten(1) for p in parts], 1) * tangents).sum(1))
         return torch.stack(out, 1)
 
+    torchs_own: bool | None = None
+
     def push(t: int, tangents: Tensor) -> Tensor:
-        floats = [leaf[t] for leaf in states if leaf.is_floating_point()]
+        nonlocal torchs_own
+        with torch.enable_grad():
+            floats = [leaf[t].clone().requires_grad_() for leaf in states if leaf.is_floating_point()]
+            new = step(t, floats)
+            if not new.requires_grad:
+                return torch.zeros_like(tangents)
+            if torchs_own is None:
+                torchs_own = not _has_functions_in_python(new)
+            if not torchs_own:
+                return by_rows(t, tangents)
+            covector = torch.zeros_like(new, requires_grad=True)
+            pulled_back = torch.autograd.grad(new, floats, covector, create_graph=True, allow_unused=True)
         parts = [p.reshape(f.shape).to(f.dtype) for p, f in zip(tangents.split(sizes, 1), floats)]
-        try:
-            with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, at the first forward derivative
-                new = step(t, [forward_ad.make_dual(f, p) for f, p in zip(floats, parts)])
-                found = forward_ad.unpack_dual(new).tangent
-                return torch.zeros_like(tangents) if found is None else found.clone()
-        except (NotImplementedError, RuntimeError) as error:
-            if "forward AD" not in str(error) and "forward mode AD" not in str(error):
-                raise
-            return by_rows(t, tangents)
+        reached = [(g, p) for g, p in zip(pulled_back, parts) if g is not None and g.requires_grad]
+        if not reached:
+            return torch.zeros_like(tangents)
+        (found,) = torch.autograd.grad([g for g, _ in reached], covector, [p for _, p in reached])
+        return found
 
     return push
+
+
+def _has_functions_in_python(tensor: Tensor) -> bool:
+    """Is a ``torch.autograd.Function`` in its history?"""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def _together_or_one_by_one(row: _Row, part: Any, num: int) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:

@@ -92,7 +92,7 @@ class UORO(ForwardRule):
             for t, immediate in enumerate(pulled(cell, made, signs)):
                 if made.restarted is not None:
                     of_state = torch.where(made.restarted[t][:, None] & free, 0.0, of_state)
-                total = total + torch.einsum("bs,bs,bp->p", made.wanted[t], of_state, of_parameters)
+                total = total + (made.wanted[t] * of_state).sum(1) @ of_parameters
                 forward = push(t, of_state)
                 keep = _balance(of_parameters, forward)
                 give = _balance(immediate, signs[t])
