@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recurra.core import Chunk, Estimate, LearningRule, tree
-from recurra.learning import BPTT, EvolutionStrategy
+from recurra.learning import BPTT, UORO, EvolutionStrategy
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,18 @@ class WrongGradient(_Faulty):
     def step(self, cell: nn.Module, carry: Any, chunk: Chunk, loss: Any) -> tuple[Any, Estimate]:
         carry, estimate = super().step(cell, carry, chunk, loss)
         return carry, scaled(estimate, 1.25)
+
+
+@dataclass(frozen=True)
+class Biased(UORO):
+    """Its two random products balance each other out wrongly: half of the influence is lost."""
+
+    breaks: ClassVar[str] = "unbiased"
+    also: ClassVar[Any] = set()
+
+    def follow(self, cell: Any, carry: Any, made: Any, generator: torch.Generator) -> Any:
+        carry, direction = super().follow(cell, carry, made, generator)
+        return carry, {name: d / 2 for name, d in direction.items()}
 
 
 @dataclass(frozen=True)

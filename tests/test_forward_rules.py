@@ -13,9 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, JordanCell, LSTMCell
 from recurra.core import BinaryCrossEntropy, Cell, Chunk, Controls, MeanSquaredError, SequenceLoss
-from recurra.learning import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
+from recurra.engines import Loop
+from recurra.learning import BPTT, KFRTRL, RTRL, UORO, EProp, HybridRTRL, NoBackTrack, SnAp, TruncatedBPTT
 from recurra.learning.linearised import jacobians, pulled, pushing, stretch
 from recurra.testing import Setting, laws
+from recurra.testing.rule_laws import deviation, task
 from recurra.wrappers import Dropout, Readout, Stack
 
 EXACT = next(law for law in laws("rules") if law.name == "exact")
@@ -227,3 +229,72 @@ def test_noise_and_padding_go_forward_too() -> None:
         assert all(bool(d.isfinite().all()) for d in estimate.direction.values())
         assert float(estimate.weight) == 7
     assert all(bool(block.isfinite().all()) for block in carry.influence)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [lambda: ElmanCell(2, 3), lambda: LSTMCell(2, 2), lambda: Readout(GRUCell(2, 3), 2)])
+@pytest.mark.parametrize("rule", [UORO(), NoBackTrack(), KFRTRL()], ids=str)
+def test_estimates_are_unbiased_over_many_draws(rule: Any, make: Any) -> None:
+    """20 000 draws each; half of the influence would be far outside."""
+    torch.manual_seed(0)
+    given = task(make(), Setting(num_steps=6, batch_size=1, dtype=torch.float64))
+    assert deviation(rule, given, 20_000) < 6
+
+
+def test_the_influence_of_element_wise_recurrences_takes_one_number_for_each_parameter() -> None:
+    for size in (4, 16):
+        cell = IndRNNCell(3, size)
+        numbers = sum(block[0].numel() for block in RTRL().init(cell, 1).influence)
+        assert numbers == sum(p.numel() for p in cell.parameters())
+
+
+def test_layers_are_not_influenced_from_above() -> None:
+    """Two layers: of the upper one's parameters only its own state carries something along; the readout's feed no state."""
+    cell = Readout(Stack(ElmanCell(2, 3), ElmanCell(3, 4)), 2)
+    count = {n: sum(p.numel() for p in c.parameters()) for n, c in enumerate(cell.cell.layers)}  # type: ignore[attr-defined]
+    numbers = sum(block[0].numel() for block in RTRL().init(cell, 1).influence)
+    assert numbers == (3 + 4) * count[0] + 4 * count[1]
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("rule", [HybridRTRL(), HybridRTRL(3), SnAp(20)], ids=str)
+def test_exact_rules_agree_along_a_stream(name: str, rule: Any) -> None:
+    torch.manual_seed(0)
+    cell = CELLS[name]().double()
+    chunk = stream(cell)
+    wanted = BPTT().step(cell, BPTT().init(cell, 3), chunk, MeanSquaredError())[1].direction
+    for edges in ([0, 12], [0, 1, 2, 7, 12]):
+        for key, value in along(rule, cell, chunk, edges).items():
+            torch.testing.assert_close(value, wanted[key], rtol=1e-10, atol=1e-12)
+
+
+class _Looks(ElmanCell):
+    """A step that torch cannot write down: it looks at its data."""
+
+    def step(self, x: Tensor, state: Any) -> Any:  # type: ignore[misc]
+        if float(x.detach().sum()) > 1e9:
+            return torch.zeros_like(state.h), state
+        return self.advance(self.project(x), state)
+
+
+def test_a_step_that_cannot_be_written_down_is_taken_as_dense() -> None:
+    torch.manual_seed(0)
+    cell = _Looks(2, 3).double()
+    chunk = stream(cell)
+    wanted = BPTT(Loop()).step(cell, BPTT().init(cell, 3), chunk, MeanSquaredError())[1].direction
+    for rule in (RTRL(), HybridRTRL()):
+        for key, value in along(rule, cell, chunk, [0, 12]).items():
+            torch.testing.assert_close(value, wanted[key], rtol=1e-10, atol=1e-12)
+    with pytest.raises(TypeError, match="it needs the graph of the cell's step: the step could not be traced"):
+        EProp().init(cell, 1)
+    assert "could not be traced" in str(EProp().supports(cell, MeanSquaredError()))
+
+
+def test_kronecker_products_are_asked_for() -> None:
+    tied = Stack(ElmanCell(3, 3), ElmanCell(3, 3))
+    tied.layers[1].weight_ih = tied.layers[0].weight_ih  # type: ignore[union-attr]
+    reason = KFRTRL().supports(tied, MeanSquaredError())
+    assert reason == "the immediate influence of layers.0.weight_ih is no Kronecker product; use UORO()."
+    assert KFRTRL().supports(LSTMCell(2, 3), MeanSquaredError()) is None
+    with pytest.raises(ValueError, match="HybridRTRL: block must be at least 1, got 0"):
+        HybridRTRL(0)

@@ -20,6 +20,11 @@ def test_every_rule_has_an_instance():
 
 
 LONG = {
+    "EProp",
+    "HybridRTRL",
+    "KFRTRL",
+    "NoBackTrack",
+    "Regularised",
     "BCM",
     "CRBP",
     "EKF",

@@ -65,10 +65,12 @@ class LearningRule(ABC, Generic[C]):
     ``kind`` says what a direction is: a "gradient" goes through an optimizer; a "step" is added with the sign of descent as
     it is (``p -= direction``), without clipping.
 
-    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons.
+    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons. ``unbiased`` says of a rule that draws
+    random numbers that its direction is the gradient on average over them.
     """
 
     exempt: ClassVar[Mapping[str, str]] = {}
+    unbiased: ClassVar[bool] = False
     kind: ClassVar[Literal["gradient", "step"]] = "gradient"
 
     def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:

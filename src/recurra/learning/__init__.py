@@ -5,9 +5,12 @@ from .bucket_brigade import NeuralBucketBrigade
 from .crbp import CRBP
 from .eprop import EProp
 from .evolution import EvolutionStrategy, search
+from .hybrid import HybridRTRL
 from .kalman import EKF, Anneal
+from .kf_rtrl import KFRTRL
 from .least_squares import FORCE, RLS
 from .local import BCM, Hebb, Oja
+from .nobacktrack import NoBackTrack
 from .omega import Regularised, errors_along_time, omega
 from .online import Online, OnlineState, OnlineTrace
 from .rtrl import RTRL, SnAp
@@ -21,6 +24,7 @@ __all__ = [
     "CRBP",
     "EKF",
     "FORCE",
+    "KFRTRL",
     "RLS",
     "RTRL",
     "SGD",
@@ -30,7 +34,9 @@ __all__ = [
     "EProp",
     "EvolutionStrategy",
     "Hebb",
+    "HybridRTRL",
     "NeuralBucketBrigade",
+    "NoBackTrack",
     "Oja",
     "Online",
     "OnlineState",

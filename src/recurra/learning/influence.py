@@ -110,7 +110,7 @@ class _Passes(NamedTuple):
     of: Tensor
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         return int(self.seeds.shape[0])
 
 
@@ -184,8 +184,8 @@ class Plan:
         together = torch.cat([step, *(f for f, used in zip(fed, self.feeding) if used)], 1)
         self.by_state, self.by_parameters = _passes(step, reached), _passes(together[:, size:], reached)
         joint = _passes(together, reached)
-        self.joint = joint.count > 0 and joint.count == max(self.by_state.count, self.by_parameters.count)
-        if self.joint and self.by_state.count == self.by_parameters.count:
+        self.joint = joint.number > 0 and joint.number == max(self.by_state.number, self.by_parameters.number)
+        if self.joint and self.by_state.number == self.by_parameters.number:
             self.by_state = self.by_parameters = joint
         else:
             self.joint = False
@@ -249,7 +249,7 @@ class Plan:
             return None
         shape = to.shape
         some = None if bool(mask.all()) else mask
-        if self.by_state.count == 1:
+        if self.by_state.number == 1:
             index = Index(source.flatten())
 
             def one_pass(values: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ class Plan:
         if not bool(mask.any()):
             return None
         some = None if bool(mask.all()) else mask[..., None]
-        if self.by_parameters.count == 1:
+        if self.by_parameters.number == 1:
 
             def one_pass(values: Tensor) -> Tensor:
                 found = values[:, :, rows]
@@ -610,7 +610,7 @@ def derivatives(cell: Cell, plan: Plan, row: Any, made: Stretch) -> Iterator[tup
     num_steps, rows, size = made.wanted.shape
     names = list(row.parameters)
     used = [n for n, feeds in zip(names, plan.feeding) if feeds]
-    cost = plan.by_state.count * size + plan.by_parameters.count * sum(row.parameters[n].numel() for n in used)
+    cost = plan.by_state.number * size + plan.by_parameters.number * sum(row.parameters[n].numel() for n in used)
     block = max(1, _MOST_ELEMENTS // max(1, rows * cost))
     leaves = row.leaves()
     for a in range(0, num_steps, block):
@@ -687,7 +687,8 @@ def _one_by_one(row: Any, chosen: Any, fixed: Any, part: Any, num: int, seeds: l
                     each.append([torch.zeros_like(w) if g is None else g for g, w in zip(grads, wanted)])
                 columns = list(zip(*each)) if each else [() for _ in wanted]
                 kept.append([torch.stack(c) if c else w.new_zeros(0, *w.shape) for c, w in zip(columns, wanted)])
-    return tuple([torch.stack(c) for c in zip(*kept)] for kept in found)
+    by_state, by_parameters = ([torch.stack(c) for c in zip(*kept)] for kept in found)
+    return by_state, by_parameters
 
 
 def followed(

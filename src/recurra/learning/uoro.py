@@ -55,6 +55,7 @@ class UORO(ForwardRule):
         torch.Size([2, 45])
     """
 
+    unbiased: ClassVar[bool] = True
     exempt: ClassVar[dict[str, str]] = {
         "exact": "It is an estimate: right on average over its random signs.",
         "rows_add": "Every row draws its own signs, so a row alone has others than in a batch.",

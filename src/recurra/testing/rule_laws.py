@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -339,6 +340,65 @@ def exact(rule: Rule, cell: Cell, setting: Setting) -> str | None:
     grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     wanted = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads)}
     _same_directions("the whole sequence", found.direction, wanted)
+    return None
+
+
+_BATCHES = 40
+
+
+def deviation(rule: LearningRule, given: Task, draws: int) -> float:
+    """How many standard errors the mean direction of many draws lies beside the gradient, at its worst element.
+
+    A row is repeated, so a batch holds as many draws as it has rows; the standard error is that of the batches' means.
+    """
+    own, chunk, loss = given
+    one = _rows(chunk, slice(0, 1))
+    rows = max(1, draws // _BATCHES)
+
+    def spread(t: Tensor) -> Tensor:
+        return t.expand(-1, rows, *[-1] * (t.ndim - 2))
+
+    many = Chunk(
+        tree.map(spread, one.xs),
+        tree.map(spread, one.targets),
+        None if one.weights is None else spread(one.weights),
+        Controls(reset=None if one.controls.reset is None else spread(one.controls.reset)),
+    )
+    ys, _ = unroll(own, one.xs, None, one.controls, engine=Loop())
+    total, _ = weighted_sum(loss.per_step(ys, one.targets), one.weights, None)
+    named = {name: p for name, p in own.named_parameters() if p.requires_grad}
+    grads: Any = (None,) * len(named)
+    if total.requires_grad:
+        grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    found = []
+    for seed in range(_BATCHES):
+        carry = rule.init(own, rows, seed=seed)
+        found.append(rule.step(own, carry, many, loss)[1].direction)
+    worst = 0.0
+    for (name, p), g in zip(named.items(), grads):
+        if name not in found[0]:
+            continue
+        means = torch.stack([f[name] for f in found]) / rows
+        wanted = torch.zeros_like(p) if g is None else g
+        error = means.std(0) / _BATCHES**0.5 + 1e-8 * (1 + wanted.abs())
+        worst = max(worst, float(((means.mean(0) - wanted).abs() / error).max()))
+    return worst
+
+
+@law("A rule that says it is unbiased gives the gradient on average over its random numbers.")
+def unbiased(rule: Rule, cell: Cell, setting: Setting) -> str | None:
+    """The mean of 1000 draws lies within seven standard errors of the gradient by autograd through `Loop`."""
+    if not isinstance(rule, LearningRule) or not rule.unbiased:
+        return "it does not say so."
+    given = task(cell, replace(setting, dtype=torch.float64, num_steps=min(setting.num_steps, 5)), min_steps=3)
+    idle = _idle(rule, given)
+    if idle is not None:
+        return idle
+    if not list(given.cell.parameters()):
+        return "the cell has no parameters."
+    found = deviation(rule, given, 1000)
+    if found > 7:
+        broken(f"the mean of 1000 draws lies {found:.1f} standard errors beside the gradient.")
     return None
 
 
