@@ -1,0 +1,262 @@
+"""Perez-Ortiz, Gers, Eck & Schmidhuber 2003: LSTM learns a^n b^n c^n by a decoupled extended Kalman filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..cells.elman import ElmanCell
+from ..cells.lstm import LSTMCell
+from ..core import BinaryCrossEntropy, Cell, Chunk, Claim, Controls, Experiment, Log
+from ..engines import Auto, unroll
+from ..learning import EKF, RTRL, SGD, Anneal, Online
+from ..wrappers import Readout
+
+
+class Strings(NamedTuple):
+    """symbols: (T, B) int64, 0 the start, then a, b, c; legal: (T, B, 4) bool, what may follow: end, a, b, c; lengths."""
+
+    symbols: Tensor
+    legal: Tensor
+    lengths: Tensor
+
+
+def strings(counts: Tensor) -> Strings:
+    """a^n b^n c^n for every n of (B,), side by side, each behind a start mark.
+
+    Example:
+        >>> s = strings(torch.tensor([2]))
+        >>> s.symbols.flatten().tolist()
+        [0, 1, 1, 2, 2, 3, 3]
+        >>> s.legal[:, 0].long().tolist()  # a; a or b; a or b; b; c; c; end
+        [[0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0]]
+    """
+    place = torch.arange(3 * int(counts.max()) + 1)[:, None]
+    symbols = torch.where(place > 0, (place - 1) // counts + 1, 0)
+    follows = place // counts + 1
+    legal = F.one_hot(torch.where(follows > 3, 0, follows).clamp(max=3), 4).bool()
+    legal[..., 1] |= symbols == 1
+    legal[..., 2] |= symbols == 1
+    return Strings(symbols.clamp(max=3), legal, 3 * counts + 1)
+
+
+def coded(symbols: Tensor) -> Tensor:
+    """(T, B, 4) 1 for the symbol, -1 for the others."""
+    return 2 * F.one_hot(symbols, 4).double() - 1
+
+
+def stream(counts: Tensor) -> Chunk:
+    """Strings one behind the other, as one row that begins again with each."""
+    each = [strings(n[None]) for n in counts]
+    symbols, legal = (torch.cat([s[i] for s in each]) for i in (0, 1))
+    reset = torch.cat([torch.arange(len(s.symbols)) == 0 for s in each])[:, None]
+    return Chunk(coded(symbols), legal.double(), None, Controls(reset=reset))
+
+
+def reach(cell: Cell, first: int, furthest: int) -> int:
+    """The largest N such that all strings with n = 1 ... N are right at every step: what may follow, and nothing else."""
+    tried = first
+    while True:
+        given = strings(torch.arange(1, tried + 1))
+        alive = torch.arange(len(given.symbols))[:, None] < given.lengths
+        with torch.no_grad():
+            ys, _ = unroll(cell, coded(given.symbols), None, Controls(lengths=given.lengths), engine=Auto())
+        right = (((ys > 0) == given.legal).all(-1) | ~alive).all(0)
+        known = int(right.long().cumprod(0).sum())
+        if known < tried or tried >= furthest:
+            return known
+        tried = min(4 * tried, furthest)
+
+
+class Learned(NamedTuple):
+    """What became of one net.
+
+    Args:
+        solved: strings until all lengths that it learns from were right; None if never.
+        best: how far it ever got, over all tests.
+        reached: how far it got at each test.
+    """
+
+    solved: int | None
+    best: int
+    reached: list[int]
+
+
+def net(hidden_size: int, seed: int) -> Readout:
+    """LSTM with peepholes and a logistic output, in float64; forget gates begin open."""
+    generator = torch.Generator().manual_seed(seed)
+    cell = LSTMCell(4, hidden_size, peephole=True, forget_bias=1.0, generator=generator, dtype=torch.float64)
+    return Readout(cell, 4, generator=generator)
+
+
+def learn(
+    online: Online, cell: Cell, *, seed: int, num_strings: int, every: int, longest: int, furthest: int
+) -> Learned:
+    """Strings of random length, one after the other; all that is learned from, and beyond, is tested now and then."""
+    counts = torch.randint(1, longest + 1, (num_strings,), generator=torch.Generator().manual_seed(seed))
+    state, solved, reached = online.init(cell, 1), None, list[int]()
+    for done in range(0, num_strings, every):
+        state, _ = online.run(cell, state, stream(counts[done : done + every]))
+        reached.append(reach(cell, longest, furthest))
+        if solved is None and reached[-1] >= longest:
+            solved = min(done + every, num_strings)
+            if furthest <= longest:
+                break
+    return Learned(solved, max(reached), reached)
+
+
+def mean_strings(found: list[Learned], most: int) -> float:
+    """Strings until a net was right, on average; a net that never was counts as if it had been at the very end."""
+    return sum(most if one.solved is None else one.solved for one in found) / len(found)
+
+
+@dataclass(frozen=True)
+class PerezOrtiz2003Kalman(Experiment):
+    """From a^n b^n c^n with n up to 10, a Kalman filter makes an LSTM that knows far longer strings, after few of them.
+
+    The net reads a string symbol by symbol and says what may follow. A string counts as right if at each step all that may
+    follow is above one half and all else below. The filter has a group for each unit and changes the weights at each symbol.
+    Beside it the same nets learn from the same strings by gradient descent with momentum.
+
+    Args:
+        num_seeds: nets.
+        hidden_size: memory cells.
+        longest: n of the training strings is drawn from 1 ... longest.
+        num_strings: training strings for the filter.
+        num_strings_gradient: the same for gradient descent, which ends when n = 1 ... longest are right.
+        every: strings between two tests.
+        furthest: n of the longest test string.
+        p0: variance of the weights at the start.
+        q: process noise at the start, at the end, and symbols in between.
+        r: measurement noise, likewise.
+        lr: of gradient descent.
+        momentum: of gradient descent.
+        num_seeds_gradient: nets that learn by gradient descent.
+        elman_size: hidden units of the Elman nets that the filter has to do with, too.
+        num_seeds_control: Elman nets.
+    Source:
+        Perez-Ortiz, Gers, Eck & Schmidhuber 2003, "Kalman filters improve LSTM network performance in problems unsolvable by
+        traditional recurrent nets", Neural Networks 16(2):241-250; Gers, Perez-Ortiz, Eck & Schmidhuber 2002, "Learning
+        context sensitive languages with LSTM trained with Kalman filters", ICANN (read: abstracts; settings are our own)
+    Differs:
+        Exact derivatives (real-time recurrent learning) where the paper has LSTM's truncated ones. How far a net gets is the
+        best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings.
+    """
+
+    id: ClassVar[str] = "perez-ortiz-2003-kalman"
+    source: ClassVar[str] = "Perez-Ortiz, Gers, Eck & Schmidhuber 2003, Neural Networks 16(2):241-250"
+    claims: ClassVar[tuple[Claim, ...]] = (
+        Claim("best_reach", 1000, "higher", "n up to 1000 and more", "abstract of the ICANN paper", "read"),
+        Claim("share_reach_200", 0.5, "higher", "", "nets that get to n = 200"),
+        Claim(
+            "strings_against_gradient", 0.2, "lower", "far fewer", "training strings until n <= 10 are right", "read"
+        ),
+        Claim("best_reach_elman", 100, "lower", "unsolvable by classical nets", "title; the same filter", control=True),
+    )
+
+    num_seeds: int = 10
+    hidden_size: int = 2
+    longest: int = 10
+    num_strings: int = 6000
+    num_strings_gradient: int = 15000
+    every: int = 50
+    furthest: int = 1200
+    p0: float = 100.0
+    q: tuple[float, float, int] = (1e-2, 1e-6, 40000)
+    r: tuple[float, float, int] = (10.0, 0.1, 10000)
+    lr: float = 0.03
+    momentum: float = 0.0
+    num_seeds_gradient: int = 10
+    elman_size: int = 6
+    num_seeds_control: int = 3
+
+    @classmethod
+    def smoke(cls) -> Self:
+        """One net, few strings."""
+        return cls(
+            num_seeds=1,
+            num_strings=8,
+            num_strings_gradient=8,
+            every=4,
+            longest=2,
+            furthest=4,
+            num_seeds_gradient=1,
+            num_seeds_control=1,
+        )
+
+    def run(self, log: Log) -> Mapping[str, float]:
+        """The filter, gradient descent, and the filter on a net without memory cells."""
+        rule = EKF("unit", p0=self.p0, q=_annealed(self.q), r=_annealed(self.r))
+        loss = BinaryCrossEntropy()
+        told = 0.0
+
+        def nets(name: str, number: int, part: float, one: Any) -> list[Learned]:
+            nonlocal told
+            found = []
+            for seed in range(number):
+                log(name, told)
+                found.append(one(seed))
+                told += part / number
+            return found
+
+        common: dict[str, int] = {"every": self.every, "longest": self.longest}
+
+        def filtered(seed: int, cell: Cell | None = None) -> Learned:
+            cell = net(self.hidden_size, seed) if cell is None else cell
+            own = {"num_strings": self.num_strings, "furthest": self.furthest, **common}
+            return learn(Online(rule, loss), cell, seed=seed, **own)
+
+        def descended(seed: int) -> Learned:
+            online = Online(RTRL(), loss, SGD(self.lr, self.momentum))
+            own = {"num_strings": self.num_strings_gradient, "furthest": self.furthest, **common}
+            return learn(online, net(self.hidden_size, seed), seed=seed, **own)
+
+        kalman = nets("Kalman filter", self.num_seeds, 0.6, filtered)
+        gradient = nets("gradient descent", self.num_seeds_gradient, 0.2, descended)
+        elman = nets("Elman net", self.num_seeds_control, 0.2, lambda s: filtered(s, _elman(self.elman_size, s)))
+        log("Elman net", 1.0)
+        log.figure("reach", lambda figure: _draw(figure, self, kalman, gradient, elman))
+        needed = mean_strings(kalman, self.num_strings), mean_strings(gradient, self.num_strings_gradient)
+        return {
+            "best_reach": max(one.best for one in kalman),
+            "share_reach_200": sum(one.best >= 200 for one in kalman) / len(kalman),
+            "strings_against_gradient": needed[0] / needed[1],
+            "best_reach_elman": max(one.best for one in elman),
+            "strings_kalman": needed[0],
+            "strings_gradient": needed[1],
+            "share_solved_kalman": sum(one.solved is not None for one in kalman) / len(kalman),
+            "share_solved_gradient": sum(one.solved is not None for one in gradient) / len(gradient),
+            "median_reach_kalman": float(torch.tensor([float(one.best) for one in kalman]).median()),
+            "median_reach_gradient": float(torch.tensor([float(one.best) for one in gradient]).median()),
+        }
+
+
+def _annealed(way: tuple[float, float, int]) -> Anneal:
+    return Anneal(*way, kind="geometric")
+
+
+def _elman(hidden_size: int, seed: int) -> Readout:
+    """A simple recurrent net."""
+    generator = torch.Generator().manual_seed(seed)
+    return Readout(ElmanCell(4, hidden_size, generator=generator, dtype=torch.float64), 4, generator=generator)
+
+
+def _draw(figure: Any, setting: PerezOrtiz2003Kalman, *kinds: list[Learned]) -> None:
+    """How far each net gets, over the strings it has learned from."""
+    axis = figure.subplots()
+    names = ("LSTM, Kalman filter", "LSTM, gradient descent", "Elman net, Kalman filter")
+    for name, color, found in zip(names, ("#0077bb", "#ee7733", "0.6"), kinds):
+        for number, one in enumerate(found):
+            steps = [setting.every * (i + 1) for i in range(len(one.reached))]
+            label = name if number == 0 else None
+            axis.plot(steps, [max(1, n) for n in one.reached], lw=0.8, alpha=0.7, color=color, label=label)
+    axis.axhline(setting.longest, color="0.5", lw=0.8, ls=":")
+    axis.set(xscale="log", yscale="log", xlabel="training strings", ylabel="all strings right up to n")
+    axis.set_title("a^n b^n c^n, learned from n up to the dotted line", loc="left", fontsize=10)
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
