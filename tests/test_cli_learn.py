@@ -216,6 +216,19 @@ def test_a_column_of_ever_new_texts_is_left_out(tmp_path: Path) -> None:
     assert state(tmp_path / "m")["stream"]["asked"]["left_out"] == ["id"]
 
 
+def test_rows_before_the_first_target_are_passed_over(tmp_path: Path) -> None:
+    lines = ["x,y", "1,", "2,NA", "3,0.5", "4,", "5,0.25"]
+    printed, said = run(str(file_of(tmp_path, lines)), *SMALL)
+    assert "Line 2: y is missing; rows are passed over until it is there." in said
+    assert "3 learned; " in said
+    rows = list(csv.DictReader(io.StringIO(printed)))
+    assert [(row["line"], row["truth"]) for row in rows] == [("4", "0.5"), ("5", ""), ("6", "0.25")]
+    assert rows[1]["prediction"] != ""
+    assert rows[1]["error"] == ""
+    _, said = run(str(file_of(tmp_path, lines[:3])), code=2)
+    assert "must be a stream with at least one row that has its target, got none" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

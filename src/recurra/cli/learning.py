@@ -185,8 +185,8 @@ class StreamRun:
 
     def _row(self, form: Records, line: str) -> None:
         row = form.read(line)
-        if self.stream is None:
-            self._begin(row)
+        if self.stream is None and not self._begin(row):
+            return
         assert self.stream is not None
         for name, value in row.items():
             if isinstance(value, str) and name != self.stream.target and name not in self.stream.left_out:
@@ -197,8 +197,8 @@ class StreamRun:
 
     # --- what the stream is ---
 
-    def _begin(self, row: dict[str, Any]) -> None:
-        """Find out by the first row what there is to predict."""
+    def _begin(self, row: dict[str, Any]) -> bool:
+        """Find out by the first row what there is to predict; False if it does not tell."""
         from ..estimators import OnlineClassifier, OnlineForecaster
         from ..estimators.online.stream import Stream
 
@@ -211,8 +211,11 @@ class StreamRun:
         if unknown:
             raise ValueError(f"--ignore must name its columns ({', '.join(row)}), got {unknown[0]}")
         value = row[target]
-        if value is None and options.kind is None:
-            raise ValueError(f"the target {target!r} of the first row is missing, so --as must say what to do with it")
+        if value is None and options.kind is None:  # what it is will be seen
+            if not self.num_unanswered:
+                self._say(f"Line {self.num_lines + 1:,}: {target} is missing; rows are passed over until it is there.")
+            self.num_unanswered += 1
+            return False
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
         guess = "forecast" if is_number and target.lower() not in LABELS else "classify"
         kind = options.kind or guess
@@ -230,6 +233,7 @@ class StreamRun:
         if options.kind is None and kind == "forecast" and isinstance(value, float) and value.is_integer():
             what += " (--as classify makes classes of its values)"
         self._facts(what, seen, left_out)
+        return True
 
     def _find_target(self, row: dict[str, Any], times: list[str]) -> str:
         lower = {name.lower(): name for name in reversed(row)}
@@ -439,7 +443,8 @@ class StreamRun:
             if stopping.asked:
                 self._say("recurra: stopped before the first row.")
                 return
-            raise ValueError(sentence("recurra", self._name(), "a stream with at least one row", "none"))
+            want = "a stream with at least one row" + " that has its target" * bool(self.num_unanswered)
+            raise ValueError(sentence("recurra", self._name(), want, "none"))
         self._save(end=True)
         summary = self._summary()
         if self.options.as_json and self.is_open:

@@ -76,7 +76,7 @@ class Settings:
         return Online(rule, loss, None if rule.kind == "step" else OPTIMIZERS[self.optimizer](float(self.lr)))
 
     def network(self, num_inputs: int, num_outputs: int, seed: int) -> Readout[Any]:
-        """A net in float64 with initial weights."""
+        """A net in float64 with initial weights; its readout begins at zero, so that the first answers are not noise."""
         kind = named(self.where, "cell", "cells", self.cell)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, seed))
         cells: list[Cell] = []
@@ -84,7 +84,11 @@ class Settings:
             size = cells[-1].output_spec.shape[0] if cells else num_inputs
             cells.append(layer(self.where, kind, size, self.hidden_size, generator))
         inner = cells[0] if len(cells) == 1 else Stack(*cells)
-        return Readout(inner, num_outputs, generator=generator).double()
+        net = Readout(inner, num_outputs).double()
+        with torch.no_grad():
+            for parameter in net.linear.parameters():
+                parameter.zero_()
+        return net
 
 
 class Learner:
