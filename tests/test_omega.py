@@ -80,7 +80,7 @@ def test_omega_is_the_papers_sum_and_its_direction_the_immediate_derivative() ->
     u = inner.weight_hh.detach().clone().requires_grad_()
     value = by_hand(u)
     torch.testing.assert_close(found.value, value.detach(), rtol=1e-10, atol=0)
-    assert float(found.count) == 10
+    assert float(found.counted) == 10
     (wanted,) = torch.autograd.grad(value, u)
     torch.testing.assert_close(found.direction["cell.weight_hh"], wanted, rtol=1e-10, atol=1e-12)
     plain = BPTT().step(cell, BPTT().init(cell, 2), chunk, MeanSquaredError())[1].direction

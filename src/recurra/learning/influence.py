@@ -644,7 +644,7 @@ def _pulled(plan: Plan, row: Any, used: list[str], part: Any, num: int) -> tuple
 
         own = [values[n] for n in used]
         if plan.joint:
-            _, pull = vjp(lambda *all_: whole(all_[: len(floats)], *all_[len(floats) :]), *floats, *own)
+            pull: Any = vjp(lambda *all_: whole(all_[: len(floats)], *all_[len(floats) :]), *floats, *own)[1]
             found = passes(pull, seeds[0])
             return found[: len(floats)], found[len(floats) :]
         by_state, by_parameters = (

@@ -38,7 +38,7 @@ class Omega(NamedTuple):
 
     value: Tensor
     direction: Direction
-    count: Tensor
+    counted: Tensor
 
 
 def errors_along_time(cell: Cell, chunk: Chunk, loss: Loss, *, state: Tree = None, seed: int = 0) -> Errors:

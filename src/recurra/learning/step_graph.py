@@ -404,7 +404,7 @@ def _pulled_back(node: fx.Node, inputs: list[fx.Node], wanted: Any, rows: int) -
         ones = [torch.ones(tuple(_shape(i))) for i in inputs]
         kinds = {n.meta["val"].dtype for n in inputs}
         if "dtype" not in node.kwargs or kinds == {torch.float32}:
-            _, pull = vjp(lambda *values: _as_tuple(call(*values)), *ones)
+            pull: Any = vjp(lambda *values: _as_tuple(call(*values)), *ones)[1]
             return list(vmap(pull)(_as_tuple(wanted)))
     everything = torch.stack([w.reshape(rows, -1).amax(1) for w in _as_tuple(wanted) if w.numel()], 1).amax(1)
     return [everything.reshape(rows, *[1] * len(_shape(i))).expand(rows, *_shape(i)) for i in inputs]
