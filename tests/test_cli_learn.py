@@ -119,6 +119,25 @@ def test_classes_and_page(tmp_path: Path) -> None:
     assert told.exit_code == 0
 
 
+def test_the_other_commands(tmp_path: Path) -> None:
+    path, folder = file_of(tmp_path, waves(20)), str(tmp_path / "m")
+    run(str(path), "--target", "level", "--horizon", "3", "--out", folder, *SMALL)
+    model: Any = load_estimator(folder)
+
+    def other(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+        assert result.exit_code == code, result.output
+        return result.output
+
+    rows = list(csv.DictReader(io.StringIO(other("forecast", folder))))
+    assert [float(row["level"]) for row in rows] == pytest.approx(model.forecast(3))
+    assert len(json.loads(other("forecast", folder, "--steps", "5", "--json"))) == 5
+    assert "left out for a model of recurra learn" in other("forecast", folder, "--plot", "p.png", code=2)
+    for command in ("predict", "evaluate"):
+        said = other(command, folder, str(path), code=2)
+        assert "must be a model of recurra train, got one of recurra learn (OnlineForecaster). It answers while" in said
+
+
 def test_json_lines_in_and_out(tmp_path: Path) -> None:
     lines = [json.dumps({"a": t % 3, "y": float(t % 3), "on": t % 2 == 0, "gap": None}) for t in range(30)]
     printed, _ = run(str(file_of(tmp_path, lines, "s.jsonl")), "--json", *SMALL)

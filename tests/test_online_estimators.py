@@ -298,6 +298,10 @@ def test_memory_does_not_grow() -> None:
             model.learn_one(x, y)
             if t in (20, 60, 199):
                 sizes.append(model.num_bytes())
+        if rule != "UORO":  # machine code: a longer stream
+            X, y = np.random.default_rng(1).normal(size=(2, 4000, 2))
+            model.partial_fit([{"a": float(a), "b": float(b)} for a, b in X], y[:, 0])
+            sizes.append(model.num_bytes())
         assert len(set(sizes)) == 1
         assert 1000 < sizes[0] < 100_000
     assert OnlineForecaster().num_bytes() == 0
@@ -442,7 +446,8 @@ def test_a_net_that_diverges_stays_as_it_was() -> None:
     before = content(model)
     model.set_params(lr=1e308)
     with pytest.raises(
-        FloatingPointError, match=r"must be finite, got .* The net is as it was before\. Try a smaller lr, or new_sequence"
+        FloatingPointError,
+        match=r"must be finite, got .* The net is as it was before\. Try a smaller lr, or new_sequence",
     ):
         model.partial_fit(None, values[20:])
     assert content(model) == before

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .edge import command
+
+if TYPE_CHECKING:
+    from ..estimators import OnlineForecaster
 
 
 @command
@@ -23,6 +26,7 @@ def forecast(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Forecast what comes after a table (or after the data that a saved model was trained on), as CSV."""
+    from ..estimators import OnlineForecaster
     from ..estimators.estimator import load_estimator
     from ..training.files import write_atomically
     from .jobs import Roles, job_of_run
@@ -32,6 +36,9 @@ def forecast(
     use_threads(threads)
     if file is None:
         model = load_estimator(run, where="recurra")
+        if isinstance(model, OnlineForecaster):
+            _of_a_stream(model, steps, out, plot, as_json)
+            return
         check_forecaster(run, model, steps)
         found = model.forecast(None, steps)  # type: ignore[attr-defined]
     else:
@@ -54,3 +61,28 @@ def forecast(
         typer.echo(frame.to_csv(index=False), nl=False)
     else:
         typer.echo(f"{len(frame):,} values are in {out}.")
+
+
+def _of_a_stream(
+    model: OnlineForecaster, steps: int | None, out: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    """What comes behind the last row that a model of ``recurra learn`` has learned."""
+    import json
+
+    from ..core.checks import sentence
+    from ..training.files import write_atomically
+
+    if plot is not None:
+        raise ValueError(sentence("recurra", "--plot", "left out for a model of recurra learn", str(plot)))
+    asked = model.record_.get("stream", {}).get("asked", {})
+    target = str(asked.get("target", "value"))
+    values = model.forecast(int(asked.get("horizon", 1)) if steps is None else steps)
+    text = f"step,{target}\n" + "".join(f"{i},{value:.8g}\n" for i, value in enumerate(values, 1))
+    if out is not None:
+        write_atomically(out, text)
+    if as_json:
+        typer.echo(json.dumps([{"step": i, target: value} for i, value in enumerate(values, 1)], indent=1))
+    elif out is None:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"{len(values):,} values are in {out}.")

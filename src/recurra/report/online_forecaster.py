@@ -9,6 +9,7 @@ from .page import Page
 from .parts import OTHER, OURS, facts, next_steps, plain, quoted
 
 THIRD = "#6b7280"
+MOST_POINTS = 60  # of a curve; more of them hide which one is lower
 
 
 def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
@@ -44,9 +45,10 @@ def build(config: Mapping[str, Any], found: Mapping[str, Any]) -> Page:
     if ours is not None and naive is not None and naive < ours:
         page.text(f"On this stream the {best} is better than the model so far.")
     if len(running["points"]) > 1:
+        points, width = _thinned(running["points"], running["width"])
         page.figure(
-            lambda figure: _draw_errors(figure, running, forecasts),
-            f"Mean error of every {running['width']:,} rows" if running["width"] > 1 else "Error of every row",
+            lambda figure: _draw_errors(figure, names, points, forecasts),
+            f"Mean error of every {width:,} rows" if width > 1 else "Error of every row",
         )
     if len(found["shown"]) > 1:
         caption = f"The last {len(found['shown'])} rows: what was predicted, and what came"
@@ -85,13 +87,20 @@ def _cell(form: str, value: float | None) -> str | None:
     return None if value is None else form.format(value)
 
 
-def _draw_errors(figure: Any, running: Mapping[str, Any], forecasts: bool) -> None:
+def _thinned(points: Sequence[Sequence[float]], width: int) -> tuple[list[list[float]], int]:
+    """At most `MOST_POINTS` points, each the mean of neighbours, and the rows in each."""
+    found = [list(p) for p in points]
+    while len(found) > MOST_POINTS:
+        found = [[b[0], *((x + y) / 2 for x, y in zip(a[1:], b[1:]))] for a, b in zip(found[::2], found[1::2])]
+        width *= 2
+    return found, width
+
+
+def _draw_errors(figure: Any, names: Sequence[str], points: Sequence[Sequence[float]], forecasts: bool) -> None:
     axis = figure.subplots()
-    points: Sequence[Sequence[float]] = running["points"]
-    for i, (name, color) in enumerate(zip(running["names"], (OURS, OTHER, THIRD))):
-        axis.plot(
-            [p[0] for p in points], [p[1 + i] for p in points], lw=1.4, color=color, label=plain(name), zorder=3 - i
-        )
+    for i, (name, color) in enumerate(zip(names, (OURS, OTHER, THIRD))):
+        values = [p[1 + i] for p in points]
+        axis.plot([p[0] for p in points], values, "o-", ms=2.5, lw=1.4, color=color, label=plain(name), zorder=3 - i)
     axis.set(xlabel="row", ylabel="absolute error" if forecasts else "share of wrong answers")
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)

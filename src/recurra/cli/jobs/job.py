@@ -238,5 +238,9 @@ def job_of_run(folder: Path, file: Path, roles: Roles, *, needs_labels: bool = T
     from ...estimators.estimator import load_estimator
 
     model = load_estimator(folder, where="recurra")
-    job = next(job for job in jobs() if job.kind == model.kind)
+    job = next((job for job in jobs() if job.kind == model.kind), None)
+    if job is None:
+        got = f"one of recurra learn ({type(model).__name__})"
+        hint = f"It answers while it learns: recurra learn STREAM --out {folder} --resume."
+        raise ValueError(sentence("recurra", str(folder), "a model of recurra train", got, hint))
     return job(file, roles.merged(remembered(folder).roles), 0.0, model=model, needs_labels=needs_labels), model
