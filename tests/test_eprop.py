@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
 from recurra.core import Cell, Chunk, Controls, MeanSquaredError
-from recurra.learning import BPTT, EProp, TruncatedBPTT
+from recurra.learning import BPTT, RFLO, EProp, TruncatedBPTT
 from recurra.wrappers import Readout, Stack
 
 
@@ -212,3 +212,35 @@ def test_a_step_is_written_down_once_for_all_data() -> None:
         one = Chunk(chunk.xs[t : t + 1], chunk.targets[t : t + 1], None, Controls(reset=again))
         carry, estimate = rule.step(cell, carry, one, MeanSquaredError())
         agree(found, estimate.direction)
+
+
+class _Feedback(torch.autograd.Function):
+    """phi W^T whose errors go back by another matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, phi: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+        ctx.save_for_backward(phi, feedback)
+        return phi @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> Any:
+        phi, feedback = ctx.saved_tensors
+        return errors[0] @ feedback, errors[0].T @ phi, None
+
+
+def test_random_feedback_takes_the_place_of_the_readouts_weights() -> None:
+    torch.manual_seed(5)
+    cell = Readout(LSTMCell(2, 3), 2).double()
+    chunk, inner = stream(cell), cell.cell
+    carry = RFLO().init(cell, 3)
+    found = RFLO().step(cell, carry, chunk, MeanSquaredError())[1].direction
+
+    def step(x: Tensor, state: Any) -> Any:
+        h, new = inner.step(x, state._replace(h=state.h.detach()))
+        return _Feedback.apply(h, cell.linear.weight, carry.feedback) + cell.linear.bias, new
+
+    agree(found, looped(cell, step, chunk))
+    aligned = carry._replace(feedback=cell.linear.weight.detach())
+    agree(RFLO().step(cell, aligned, chunk, MeanSquaredError())[1].direction, asked(EProp(), cell, chunk))
+    refused = RFLO().supports(inner, MeanSquaredError())
+    assert refused == "it sends errors back around a linear readout, and LSTMCell has none; wrap it in Readout."

@@ -286,7 +286,7 @@ def test_a_step_that_cannot_be_written_down_is_taken_as_dense() -> None:
         for key, value in along(rule, cell, chunk, [0, 12]).items():
             torch.testing.assert_close(value, wanted[key], rtol=1e-10, atol=1e-12)
     with pytest.raises(TypeError, match="it needs the graph of the cell's step: the step could not be traced"):
-        EProp().init(cell, 1)
+        EProp().step(cell, EProp().init(cell, 3), chunk, MeanSquaredError())
     assert "could not be traced" in str(EProp().supports(cell, MeanSquaredError()))
 
 

@@ -24,6 +24,7 @@ LONG = {
     "HybridRTRL",
     "KFRTRL",
     "NoBackTrack",
+    "RFLO",
     "Regularised",
     "BCM",
     "CRBP",

@@ -13,6 +13,7 @@ from .local import BCM, Hebb, Oja
 from .nobacktrack import NoBackTrack
 from .omega import Regularised, errors_along_time, omega
 from .online import Online, OnlineState, OnlineTrace
+from .rflo import RFLO
 from .rtrl import RTRL, SnAp
 from .signal_flow_adjoint import SignalFlowAdjoint
 from .uoro import UORO
@@ -25,6 +26,7 @@ __all__ = [
     "EKF",
     "FORCE",
     "KFRTRL",
+    "RFLO",
     "RLS",
     "RTRL",
     "SGD",

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
+from ..core import tree
 from ..core.cell import Cell
 from ..core.loss import Loss, SequenceLoss
 from ..core.tree import Tree
 from .influence import Course, Cut, course, cut_step
 from .linearised import Stretch
-from .rtrl import InfluenceRule
+from .rtrl import InfluenceCarry, InfluenceRule
 from .step_graph import StepGraph, Untraceable
 
 
@@ -51,7 +53,6 @@ class EProp(InfluenceRule):
         One number for each parameter and each element of the state that it feeds and that is carried on; time O(P) for
         each row and step.
     Example:
-        >>> import torch
         >>> from recurra.cells import LSTMCell
         >>> from recurra.core import Chunk, MeanSquaredError
         >>> from recurra.wrappers import Readout
@@ -74,6 +75,15 @@ class EProp(InfluenceRule):
             except Untraceable as error:
                 return str(error)
         return reason
+
+    def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> InfluenceCarry:
+        """The initial state and its own influence; none where `supports` says no."""
+        try:
+            return super().init(cell, batch_size, seed=seed)
+        except Untraceable:
+            assert isinstance(cell, Cell)
+            state = tree.detach(cell.initial_state(batch_size))
+            return InfluenceCarry(state, (), torch.Generator().manual_seed(seed).get_state())
 
     def course(self, cell: Cell, state: Tree) -> Course:
         """See `InfluenceRule.course`."""

@@ -42,6 +42,10 @@ class ForwardRule(LearningRule[Any]):
         """Another form of the step, from which is found what losses want of the state; None for the cell's own."""
         return None
 
+    def seen(self, cell: Cell, carry: Any, chunk: Chunk, loss: Loss, made: Stretch) -> Stretch:
+        """The stretch with what the rule takes for the wishes of the losses; as it is, where it takes their gradient."""
+        return made
+
     def step(self, cell: nn.Module, carry: Any, chunk: Chunk, loss: Loss | SequenceLoss) -> tuple[Any, Estimate]:
         """The direction of a chunk, its past included.
 
@@ -57,6 +61,7 @@ class ForwardRule(LearningRule[Any]):
         generator = torch.Generator()
         generator.set_state(carry.rng)
         made = stretch(cell, carry.state, chunk, loss, generator, self.signal(cell))
+        made = self.seen(cell, carry, chunk, loss, made)
         carry, through = self.follow(cell, carry, made, generator)
         direction = {name: g + through[name] for name, g in made.direct.items()}
         carry = carry._replace(state=made.state, rng=generator.get_state())

@@ -289,14 +289,14 @@ class _GraphRow(_Row):
         found = self._run(values, floats, others, rest, masks)[: self.graph.num_states]
         return torch.cat([leaf.reshape(-1) for leaf in found])
 
-    def outputs(self, states: list[Tensor]) -> Tree:
-        """y for states (T * B, ...) with a history; leaves (T * B, ...)."""
+    def outputs(self, states: list[Tensor], values: dict[str, Tensor] | None = None) -> Tree:
+        """y for states (T * B, ...) with a history, other values of parameters if given; leaves (T * B, ...)."""
         floats = tuple(s for s in states if s.is_floating_point())
         _, others, rest, masks = self.leaves()
         a, b = self.graph.num_states, self.graph.num_states + self.graph.num_outputs
 
         def one(*given: Any) -> tuple[Tensor, ...]:
-            return tuple(leaf[0] for leaf in self._run({}, *given)[a:b])
+            return tuple(leaf[0] for leaf in self._run(values or {}, *given)[a:b])
 
         found = iter(vmap(one)(floats, others, rest, masks))
         return tree.unflatten(self.cell.output_spec, [next(found) for _ in self.graph.floating])
