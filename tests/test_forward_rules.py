@@ -298,3 +298,14 @@ def test_kronecker_products_are_asked_for() -> None:
     assert KFRTRL().supports(LSTMCell(2, 3), MeanSquaredError()) is None
     with pytest.raises(ValueError, match="HybridRTRL: block must be at least 1, got 0"):
         HybridRTRL(0)
+
+
+def test_every_member_of_the_catalog_is_a_rule_of_its_own() -> None:
+    """A base class that others share is no member."""
+    from dataclasses import is_dataclass
+
+    from recurra.core.catalog import members
+
+    assert [
+        name for name, kind in members("rules").items() if not is_dataclass(kind) or "__eq__" not in vars(kind)
+    ] == []

@@ -68,6 +68,10 @@ class RegularityLocalSpaceTime(Experiment):
         Claim("rtrl_in_time", 1.0, "higher", "local in time", _READ, "from memory"),
         Claim("uoro_in_space", 0.0, "lower", "", "vectors are brought to one length"),
         Claim("uoro_in_time", 1.0, "higher", "no backtracking", "Tallec & Ollivier 2018, abstract", "read"),
+        Claim("eprop_in_space", 1.0, "higher", "local", "Bellec et al. 2020, from memory", "from memory"),
+        Claim("eprop_in_time", 1.0, "higher", "local", "the same", "from memory"),
+        Claim("hebb_in_space", 1.0, "higher", "local", "by its definition", "theorem"),
+        Claim("hebb_in_time", 1.0, "higher", "local", "by its definition", "theorem"),
         Claim("rtrl_elementwise_in_space", 1.0, "higher", "", "units that see only themselves"),
         Claim("rtrl_elementwise_in_time", 1.0, "higher", "", "the same"),
         Claim(
@@ -84,7 +88,7 @@ class RegularityLocalSpaceTime(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """One small net, and the rules of the claims."""
-        return cls(hidden_size=3, output_size=2, num_nets=1, rules=("BPTT", "RTRL", "UORO"))
+        return cls(hidden_size=3, output_size=2, num_nets=1, rules=("BPTT", "EProp", "Hebb", "RTRL", "UORO"))
 
     def run(self, log: Log) -> Mapping[str, float]:
         """Every rule of the catalog on a fully connected net, and the two further cases of the claims."""
@@ -94,7 +98,7 @@ class RegularityLocalSpaceTime(Experiment):
         shown: list[tuple[str, Locality]] = []
         for done, (name, rule) in enumerate(rules.items()):
             log(name, done / (len(rules) + 2))
-            shown += [(name, found) for found in self._ask(metrics, name, rule, self._net())]
+            shown += [(type(rule).__name__, found) for found in self._ask(metrics, name, rule, self._net())]
         log("element-wise", len(rules) / (len(rules) + 2))
         self._ask(metrics, "rtrl_elementwise", RTRL(), lambda: IndRNNCell(self.input_size, self.hidden_size))
         self._ask(metrics, "normalised_bptt", _Normalised(BPTT()), self._net())
@@ -124,8 +128,8 @@ def _draw(figure: Any, found: list[tuple[str, Locality]]) -> None:
     axis = figure.subplots()
     axis.set_axis_off()
     colors = {True: "#44bb99", False: "#ee8866"}
-    for row, (_, one) in enumerate(found):
-        axis.text(0.0, -row, one.rule.partition("(")[0], va="center", fontsize=10)
+    for row, (name, one) in enumerate(found):
+        axis.text(0.0, -row, name, va="center", fontsize=10)
         for column, verdict in ((0.3, one.in_space), (0.45, one.in_time)):
             axis.text(
                 column,

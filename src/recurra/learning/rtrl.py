@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -36,9 +37,9 @@ class InfluenceCarry(NamedTuple):
 class InfluenceRule(ForwardRule):
     """Carries the influence of the parameters on the state along, in the blocks where it can differ from zero."""
 
+    @abstractmethod
     def course(self, cell: Cell, state: Tree) -> Course:
         """The plan of the influence."""
-        return course(cell, state)
 
     def differentiated(self, cell: Cell, made: Stretch) -> StepGraph | None:
         """Another form of the step, whose derivatives carry the influence on; None for the cell's own."""
@@ -87,6 +88,10 @@ class RTRL(InfluenceRule):
         >>> [block.shape for block in carry.influence]
         [torch.Size([2, 5, 5, 3]), torch.Size([2, 5, 5, 5]), torch.Size([2, 5, 5, 1])]
     """
+
+    def course(self, cell: Cell, state: Tree) -> Course:
+        """All that can be reached."""
+        return course(cell, state)
 
 
 @dataclass(frozen=True)
