@@ -15,7 +15,7 @@ from recurra.estimators import OnlineClassifier, OnlineForecaster
 
 from .section import Section
 
-ROWS = 10_000  # of each stream, from its beginning
+ROWS = 6_000  # of each stream, from its beginning
 LATE = 0.5  # the part at the end for the second column of errors
 Row = tuple[dict[str, float], Any]
 Method = tuple[str, Callable[[dict[str, float]], Any], Callable[[dict[str, float], Any], None]]
@@ -96,7 +96,7 @@ def rivers(forecasts: bool) -> list[Method]:
             seen[:] = [*seen[-24:], y]
 
         return [("River SNARIMAX(p=24, d=1, q=0)", predict, learn)]
-    pipelines = {
+    pipelines: dict[str, Any] = {
         "River StandardScaler, LogisticRegression": preprocessing.StandardScaler() | linear_model.LogisticRegression(),
         "River ARFClassifier (10 trees)": forest.ARFClassifier(n_models=10, seed=0),
     }
@@ -110,7 +110,7 @@ def ours(forecasts: bool) -> list[Method]:
         if forecasts:
             model: Any = OnlineForecaster(cell=cell, rule=rule)
             name = f"`OnlineForecaster`, {cell}, {rule}"
-            found.append((name, model.predict_one, lambda x, y, model=model: model.learn_one(y, x)))
+            found.append((name, model.predict_one, model.learn_one))
         else:
             model = OnlineClassifier(cell=cell, rule=rule, sees_last_label=False)
             name = f"`OnlineClassifier(sees_last_label=False)`, {cell}, {rule}"
