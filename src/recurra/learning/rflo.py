@@ -97,6 +97,8 @@ class RFLO(EProp):
             ys = tree.map(lambda leaf: leaf.detach().requires_grad_(), made.outputs)
             value, _ = weighted_sum(loss.per_step(ys, chunk.targets), chunk.weights, made.alive)
             (error,) = torch.autograd.grad(value, [ys], allow_unused=True)
+            if error is not None and made.alive is not None:
+                error = torch.where(made.alive[..., None], error, 0.0)
             held = tree.map(lambda leaf: leaf.flatten(0, 1).detach(), made.inputs.states)
             floats = [leaf.requires_grad_() for leaf in tree.leaves(held) if leaf.is_floating_point()]
             values = {names: carry.feedback}

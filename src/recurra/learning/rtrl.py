@@ -78,7 +78,10 @@ class RTRL(InfluenceRule):
         Williams & Zipser 1989, Neural Computation 1(2):270-280, doi:10.1162/neco.1989.1.2.270 (from memory)
     Cost:
         O(S^2 P) time and O(S P) memory for each row and step, S elements of the state and P parameters: n^4 and n^3 for n
-        fully recurrent units.
+        fully recurrent units. Less where the graph of the step shows that derivatives are zero whatever the numbers are: O(P)
+        time and memory for element-wise recurrences (IndRNN); of a stack, what lower layers' parameters do to upper layers,
+        and nothing the other way round; nothing for a readout. What is known of a cell is found once, see
+        `recurra.learning.influence`.
     Example:
         >>> from recurra.cells import ElmanCell
         >>> from recurra.core import Chunk, MeanSquaredError
@@ -100,8 +103,8 @@ class SnAp(InfluenceRule):
 
         J_t = M_n * ((d s_t / d s_{t-1}) J_{t-1} + d s_t / d theta)
 
-    M_n is the pattern of what a parameter can reach within n steps, by the derivatives of the step that have been other than
-    zero so far. n = 1 keeps what a parameter influences at once; for large n this is `RTRL`, for element-wise recurrences
+    M_n is the pattern of what a parameter can reach within n steps, found from the graph of the step, for whole rows of a
+    parameter. n = 1 keeps what a parameter influences at once; for large n this is `RTRL`, for element-wise recurrences
     (IndRNN) already n = 1 is.
 
     Args:
@@ -113,7 +116,8 @@ class SnAp(InfluenceRule):
         Menick, Elsen, Evci, Osindero, Simonyan & Graves 2021, "Practical real time recurrent learning with a sparse
         approximation to the Jacobian", ICLR (from memory)
     Cost:
-        That of `RTRL`: the pattern is a mask here, not a sparse format.
+        Of the influence only what the pattern holds is stored, in blocks of leaves and parameters; n = 1 on n fully recurrent
+        units keeps O(P) numbers.
     """
 
     exempt: ClassVar[dict[str, str]] = {"exact": "What a parameter reaches later than n steps on is left out."}
