@@ -118,7 +118,8 @@ class GradientEquivalenceSuite(Experiment):
 
     def _nets(self) -> Iterator[tuple[str, Cell]]:
         """Random nets of the catalog."""
-        for name, kind in members("cells").items():
+        kinds: dict[str, Any] = dict(members("cells"))
+        for name, kind in kinds.items():
             if not self.examples and name not in ("LSTMCell", "SignalFlowCell"):
                 continue
             with torch.random.fork_rng(devices=[]):
@@ -148,7 +149,7 @@ class GradientEquivalenceSuite(Experiment):
 
     def _compare(self, name: str, cell: Cell) -> dict[str, float]:
         """Differences of all methods on one net."""
-        loss, found = _Squares(), {}
+        loss, found = _Squares(), dict[str, float]()
         ways: dict[str, LearningRule[Any]] = {
             "bptt": BPTT(),
             "checkpointed": BPTT(Checkpointed()),
@@ -204,9 +205,10 @@ class GradientEquivalenceSuite(Experiment):
                 cell = kind(2, 3).double()
             rows = max(1, self.draws // _BATCHES)
             generator = torch.Generator().manual_seed(2)
-            one = Chunk(*(torch.randn(5, 1, n, generator=generator, dtype=torch.float64) for n in (2, 3)))
+            xs, targets = (torch.randn(5, 1, n, generator=generator, dtype=torch.float64) for n in (2, 3))
+            one = Chunk(xs, targets)
             wanted = _reference(cell, one, MeanSquaredError())
-            many = Chunk(one.xs.expand(-1, rows, -1), one.targets.expand(-1, rows, -1))  # type: ignore[union-attr]
+            many = Chunk(xs.expand(-1, rows, -1), targets.expand(-1, rows, -1))
             length = sum(float(g.square().sum()) for g in wanted.values())
             along = []
             for seed in range(_BATCHES):
@@ -292,7 +294,7 @@ def _forward(cell: Cell, chunk: Chunk, loss: Loss, wanted: Mapping[str, Tensor])
     for _ in range(3):
         tangents = {n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in values.items()}
         try:
-            _, found = jvp(lambda v: functional_call(module, v, ()), (values,), (tangents,))
+            found = jvp(lambda v: functional_call(module, v, ()), (values,), (tangents,))[1]
         except (NotImplementedError, RuntimeError):
             return None
         terms = [(wanted[n.removeprefix("cell.")] * t).flatten() for n, t in tangents.items()]
@@ -322,7 +324,7 @@ def _forgetful(cell: Cell, chunk: Chunk) -> dict[str, Tensor]:
     carry = rule.init(cell, int(tree.leaves(chunk.xs)[0].shape[1]))
     assert chunk.weights is not None
     for t in range(len(chunk.weights)):
-        part = Chunk(chunk.xs[t : t + 1], chunk.targets[t : t + 1], chunk.weights[t : t + 1])  # type: ignore[index]
+        part = Chunk(chunk.xs[t : t + 1], chunk.targets[t : t + 1], chunk.weights[t : t + 1])
         carry, estimate = rule.step(cell, carry, part, _Squares())
         carry = carry._replace(influence=tuple(0.9 * block for block in carry.influence))
         total = {n: total.get(n, 0) + d for n, d in estimate.direction.items()}

@@ -39,7 +39,7 @@ class Multiplications(TorchDispatchMode):
 
 def multiplications(rule: LearningRule[Any], cell: Cell, chunk: Chunk) -> float:
     """Multiplications that a rule makes for each step of a chunk of one row, once it is under way."""
-    num_steps = chunk.xs.shape[0]  # type: ignore[union-attr]
+    num_steps = chunk.xs.shape[0]
     carry, _ = rule.step(cell, rule.init(cell, 1), chunk, MeanSquaredError())
     with Multiplications() as counted:
         rule.step(cell, carry, chunk, MeanSquaredError())
@@ -156,7 +156,7 @@ class Schmidhuber1992N3(Experiment):
             """In pieces of some length."""
             carry, total = rule.init(cell, 2), {name: torch.zeros_like(d) for name, d in wanted.items()}
             for a in range(0, self.num_steps, length):
-                part = Chunk(chunk.xs[a : a + length], chunk.targets[a : a + length])  # type: ignore[index]
+                part = Chunk(chunk.xs[a : a + length], chunk.targets[a : a + length])
                 carry, estimate = rule.step(cell, carry, part, MeanSquaredError())
                 total = {name: t + estimate.direction[name] for name, t in total.items()}
             return difference(total, wanted)
