@@ -436,12 +436,14 @@ def test_more_refusals() -> None:
             OnlineForecaster(**{**SMALL, **arguments}).learn_one(1.0)
 
 
-def test_a_net_that_diverges_stays_as_it_was() -> None:
+@pytest.mark.parametrize("num", [20, 130])
+def test_a_net_that_diverges_stays_as_it_was(num: int) -> None:
+    """In the readable loop and in machine code."""
     model = OnlineForecaster(
         cell="IndRNNCell(activation='relu')", hidden_size=4, rule="TruncatedBPTT", optimizer="SGD", lr=0.01
     )
-    values = [float(v) for v in np.random.default_rng(0).normal(size=50)]
-    for value in values[:20]:
+    values = [float(v) for v in np.random.default_rng(0).normal(size=160)]
+    for value in values[:num]:
         model.learn_one(value)
     before = content(model)
     model.set_params(lr=1e308)
@@ -449,12 +451,35 @@ def test_a_net_that_diverges_stays_as_it_was() -> None:
         FloatingPointError,
         match=r"must be finite, got .* The net is as it was before\. Try a smaller lr, or new_sequence",
     ):
-        model.partial_fit(None, values[20:])
+        model.partial_fit(None, values[num : num + 30])
     assert content(model) == before
-    model.set_params(lr=0.01).learn_one(values[20])
+    assert (model.learner_._fast is not None and model.learner_._fast.native) == (num > 100)  # type: ignore[union-attr]
+    model.set_params(lr=0.01).learn_one(values[num])
 
 
 # --- folders ---
+
+
+def test_a_loaded_model_goes_on_bit_for_bit_in_machine_code(tmp_path: Path) -> None:
+    """Saved before the net is compiled and after it; a row with a weight and a new sequence on the way."""
+    model = OnlineForecaster(**{**SMALL, "rule": "SnAp(n=1)"})
+    rows = list(numbers(150))
+    for t, (x, y) in enumerate(rows[:140]):
+        model.learn_one(x, y)
+        if t in (60, 120):
+            model.save(tmp_path / str(t))
+    for t in (60, 120):
+        other = OnlineForecaster.load(tmp_path / str(t))
+        for x, y in rows[t + 1 : 140]:
+            other.learn_one(x, y)
+        assert content(other) == content(model)
+    assert model.learner_._fast.native  # type: ignore[union-attr]
+    for m in (model, other):
+        m.learn_one(*rows[140][::-1], w=2.0)
+        m.new_sequence()
+        for x, y in rows[141:]:
+            m.learn_one(x, y)
+    assert content(other) == content(model)
 
 
 @pytest.mark.parametrize("rule", ["TruncatedBPTT(k1=1, k2=3)", "RTRL", "UORO", "SnAp(n=1)"])

@@ -107,6 +107,7 @@ class Learner:
         self._fast: Online | None = None
         self.num_grown = self.num_steps = 0
         self.cell = settings.network(num_inputs, num_outputs, 0)
+        self.parameters = list(self.cell.parameters())
         reason = self.online.rule.supports(self.cell, loss)
         if reason is not None:
             raise ValueError(f"{settings.where}: rule {settings.rule} cannot train cell {settings.cell}: {reason}")
@@ -173,7 +174,7 @@ class Learner:
         inputs = torch.tensor(xs, dtype=torch.float64).unsqueeze(1)
         given = None if all(w == 1.0 for w in weights) else torch.tensor(weights, dtype=torch.float64).unsqueeze(1)
         reset = torch.tensor(begins).unsqueeze(1) if any(begins) else None
-        parameters = list(self.cell.parameters())
+        parameters = self.parameters
         before = [p.detach().clone() for p in parameters]
         try:
             chunk = Chunk(inputs, targets, given, Controls(reset=reset))
@@ -224,6 +225,7 @@ class Learner:
         with torch.no_grad():
             for new, old in zip(self.cell.parameters(), old_cell.parameters()):
                 new.copy_(_widened(new, old))
+        self.parameters = list(self.cell.parameters())
         fresh = self.online.init(self.cell, 1, seed=self.settings.seed + self.num_grown)
         carry = _with_state(fresh.carry, self.cell.initial_state(1), net_state)
         self.state = OnlineState(carry, tree.map(_widened, fresh.update, old_state.update))
