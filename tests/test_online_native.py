@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.utils import _pytree
 
-from recurra.cells import ElmanCell, FullyRecurrentCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
-from recurra.core import Cell, Chunk, Controls, MeanSquaredError
-from recurra.learning import EKF, RTRL, SGD, UORO, Adam, Online, Sum, TruncatedBPTT
+from recurra.cells import ElmanCell, EmbeddingCell, FullyRecurrentCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
+from recurra.core import Cell, Chunk, Controls, CrossEntropy, MeanSquaredError
+from recurra.learning import EKF, RTRL, SGD, UORO, Adam, EProp, Online, Sum, TruncatedBPTT
 from recurra.native.repeat import Repeated
-from recurra.wrappers import Readout, Stack
+from recurra.wrappers import Dropout, Readout, Stack
 
 
 def _chunk(cell: Cell, num_steps: int = 24, rows: int = 1, *, weights: bool = True, reset: bool = True) -> Chunk:
@@ -55,9 +55,9 @@ CASES: dict[str, tuple[Callable[[], Cell], Online]] = {
         Online(RTRL(), MeanSquaredError(), SGD(0.1)),
     ),
     "LSTM, RTRL, momentum": (lambda: LSTMCell(2, 2), Online(RTRL(), MeanSquaredError(), SGD(0.1, momentum=0.9))),
-    "LSTM of 1997 with readout, RTRL, Adam": (
+    "LSTM of 1997 with readout, truncated gradient, Adam": (
         lambda: Readout(LSTM1997Cell(2, 4, block_size=2), 1),
-        Online(RTRL(), MeanSquaredError(), Adam(0.01)),
+        Online(EProp(), MeanSquaredError(), Adam(0.01)),
     ),
     "IndRNN within its bound, RTRL, SGD": (
         lambda: IndRNNCell(2, 3, max_steps=4, gamma=1.0),
@@ -129,24 +129,56 @@ def test_a_long_chunk_takes_it_by_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     assert calls == [8, 100]  # the comparison, and the run
 
 
+class Watching(ElmanCell):
+    """Looks at its data, which no graph can show."""
+
+    def advance(self, projected: torch.Tensor, state: Any) -> Any:
+        y, new = super().advance(projected, state)
+        return (y, new) if float(y.detach().sum()) > 0 else (-y, new)
+
+
 def test_what_cannot_be_native_says_why_and_runs_as_the_readable_loop() -> None:
     torch.manual_seed(0)
-    cell = ElmanCell(2, 2).double()
+    cell = Watching(2, 2).double()
     chunk = _chunk(cell, 5)
-    online = Online(UORO(), MeanSquaredError(), SGD(0.1))
+    online = Online(TruncatedBPTT(k1=1), MeanSquaredError(), SGD(0.1))
     state = online.init(cell, 1)
-    assert online.why_not_native(cell, state, chunk) == "the step draws random numbers"
+    reason = online.why_not_native(cell, state, chunk)
+    assert reason is not None
+    assert reason.startswith("the step could not be traced (")
     loud = dataclasses.replace(online, native=True)
     with pytest.warns(
-        RuntimeWarning, match=r"^Online\(native=True\): runs as the readable loop instead, since the step draws"
+        RuntimeWarning, match=r"^Online\(native=True\): runs as the readable loop instead, since the step could"
     ):
         found = loud.run(copy.deepcopy(cell), state, chunk)
     wanted = online.run(cell, state, chunk)
     for a, b in zip(_tensors(tuple(found)), _tensors(tuple(wanted))):
         assert torch.equal(a, b)
+    plain = ElmanCell(2, 2).double()
     padded = chunk._replace(controls=Controls(lengths=torch.tensor([3])))
-    rule = Online(RTRL(), MeanSquaredError(), SGD(0.1))
-    assert rule.why_not_native(cell, rule.init(cell, 1), padded) == "rows end early (lengths)"
+    assert online.why_not_native(plain, online.init(plain, 1), padded) == "rows end early (lengths)"
+
+
+def test_random_numbers_are_those_that_the_steps_would_draw() -> None:
+    torch.manual_seed(0)
+    cell = ElmanCell(2, 3).double()
+    _compare(cell, Online(UORO(), MeanSquaredError(), SGD(0.1)), _chunk(cell, rows=2))
+    noisy = Dropout(ElmanCell(2, 3), 0.3)
+    _compare(noisy, Online(TruncatedBPTT(k1=1), MeanSquaredError(), SGD(0.1)), _chunk(noisy), near=1e-4)
+
+
+def test_a_carry_that_grows_is_native_when_it_has_its_form() -> None:
+    torch.manual_seed(0)
+    cell = ElmanCell(2, 2).double()
+    online = Online(TruncatedBPTT(k1=1, k2=3), MeanSquaredError(), SGD(0.1))
+    _compare(cell, online, _chunk(cell, reset=False))
+
+
+def test_tokens_and_classes() -> None:
+    torch.manual_seed(0)
+    cell = Readout(Stack(EmbeddingCell(5, 3), ElmanCell(3, 2)), 4).double()
+    xs, targets = torch.randint(0, 5, (24, 2)), torch.randint(0, 4, (24, 2))
+    _compare(cell, Online(EProp(), CrossEntropy(), SGD(0.1)), Chunk(xs, targets))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -3,21 +3,24 @@
     state = (parameters, carry of the rule, what the update keeps),   input = (x, target, weight, reset),   output = (y, loss)
 
 The readable step of the rule and of the update is traced once, and becomes one graph that runs over all steps. No rule and
-no cell is known here. What cannot be traced, or draws random numbers, is refused with a reason.
+no cell is known here. Random numbers are drawn before the loop, in the order in which the steps would draw them. What cannot
+be traced is refused with a reason.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core import tree
 from ..core.cell import Cell, ConstrainedCell
@@ -33,6 +36,12 @@ _FEW = 8
 _STEPS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
 _ALIKE: dict[Any, Any] = {}
 _MOST_ALIKE = 64
+
+
+class Growing(str):
+    """A reason that will pass: after some steps the rule keeps things of another form."""
+
+    __slots__ = ()
 
 
 Done = tuple[OnlineState, OnlineTrace]
@@ -60,7 +69,10 @@ def native_run(
                 _ALIKE[alike] = steps
         known[key] = (steps, online)  # an online that is known by its place in memory stays there
     steps = known[key][0]
-    return steps if isinstance(steps, str) else partial(steps.run, form)
+    if isinstance(steps, str):
+        return steps
+    form.draws = steps.draws
+    return partial(steps.run, form)
 
 
 def _made(form: _Form) -> Any:
@@ -70,9 +82,10 @@ def _made(form: _Form) -> Any:
     except ImportError as error:
         return f"machine code needs the package llvmlite ({error})"
     try:
+        form.draws = _draws_of(form)
         plan = Repeated(form.step, form.fixed(), form.inputs(at=0), form.states())
-    except (Unsupported, ImportError) as error:
-        return str(error)
+    except (Unsupported, ImportError, _Changing) as error:
+        return Growing(error) if form.grows else str(error)
     steps = Steps(form, plan)
     wrong = steps.check(form)
     return steps if wrong is None else f"its plan gave other numbers ({wrong})"
@@ -100,6 +113,8 @@ class _Form:
         self.baked = [(name, t) for name, t in held.items() if name not in self.held_names]
         self.leaves, self.structure = _pytree.tree_flatten(tuple(state))
         self.moving = [i for i, leaf in enumerate(self.leaves) if _is_number(leaf)]
+        self.draws: list[_Draw] = []
+        self.grows = False
         self.weighted = chunk.weights is not None
         self.scaled = not (factor.ndim == 0 and float(factor) == 1.0)
         try:
@@ -146,7 +161,21 @@ class _Form:
             found.append(self.factor.expand(num_steps))
         found += [c for c in (controls.reset, controls.force_mask) if c is not None]
         found += tree.leaves(controls.forced)
+        if self.draws:
+            found += self.drawn(num_steps if at is None else 1)[0]
         return [t.detach() if at is None else t[at].detach() for t in found]
+
+    def drawn(self, num_steps: int) -> tuple[list[Tensor], Tensor]:
+        """What the steps draw, (T, ...) each, and the state of the generator after that."""
+        generator = torch.Generator()
+        generator.set_state(self.leaves[self.rng])
+        each = [[draw(generator) for draw in self.draws] for _ in range(num_steps)]
+        return [torch.stack(column) for column in zip(*each)], generator.get_state()
+
+    @property
+    def rng(self) -> int:
+        """The place of the generator's state among the leaves."""
+        return next(i for i, leaf in enumerate(self.leaves) if _is_rng(leaf))
 
     def fixed(self) -> list[Tensor]:
         """What does not learn."""
@@ -157,8 +186,10 @@ class _Form:
         """Parameters, then what moves of carry and update."""
         return [*(p.detach() for p in learning(self.cell).values()), *(self.leaves[i].detach() for i in self.moving)]
 
-    def step(self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor]) -> Any:
-        """One step of learning on flat lists."""
+    def step(
+        self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor], *, probe: bool = False
+    ) -> Any:
+        """One step of learning on flat lists; with ``probe``, the rule's step alone is taken."""
         online, cell = self.online, self.cell
         supply = iter(inputs)
 
@@ -183,7 +214,10 @@ class _Form:
         values = {n: p.detach() for n, p in parameters.items()}
         held = {f"cell.{n}": t for n, t in zip(self.held_names, fixed)}
         inside = _Inside(cell, lambda: online.rule.step(cell, carry, one, online.loss))
-        new_carry, estimate = functional_call(inside, held | {f"cell.{n}": p for n, p in parameters.items()}, ())
+        with _Given(list(supply)) if self.draws else nullcontext():
+            new_carry, estimate = functional_call(inside, held | {f"cell.{n}": p for n, p in parameters.items()}, ())
+        if probe:
+            return None
         if online.update is None:
             moved = values | {n: values[n] - d for n, d in estimate.direction.items()}
             new_moments = moments
@@ -191,8 +225,11 @@ class _Form:
             moved, new_moments = online.update.apply(values, estimate.direction, moments, factor)
         moved = self._constrained(moved, held)
         new_leaves, structure = _pytree.tree_flatten((new_carry, new_moments))
-        if structure != self.structure:
-            raise _Changing("the carry of the rule changes its structure")
+        self.grows = structure != self.structure or any(
+            new.shape != old.shape for old, new in zip(leaves, new_leaves) if isinstance(new, Tensor)
+        )
+        if self.grows:
+            raise _Changing("what the rule keeps has not reached its form yet")
         new_states = [moved[n] for n in self.names]
         keep_from = len(new_states)
         for i, (old, new) in enumerate(zip(leaves, new_leaves)):
@@ -226,6 +263,71 @@ class _Form:
         return copies
 
 
+# --- random numbers ---
+
+
+class _Draw(NamedTuple):
+    """One call that draws: an operation of torch's, its arguments, and, where it fills a tensor, that tensor's form."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    fills: Tensor | None
+
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        first = () if self.fills is None else (torch.empty_like(self.fills),)
+        found: Tensor = self.operation(*first, *self.args, **self.kwargs, generator=generator)
+        return found
+
+
+def _is_drawing(operation: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in operation.tags
+
+
+class _Recorded(TorchDispatchMode):
+    """Writes down what is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[_Draw] = []
+        self.grows = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if _is_drawing(func):
+            rest = dict(kwargs or {})
+            if rest.pop("generator", None) is None or not isinstance(found, Tensor):
+                raise _Changing("the step draws random numbers from torch's own generator")
+            fills = args[0].detach().clone() if func._schema.is_mutable else None
+            given = args[1:] if func._schema.is_mutable else args
+            self.draws.append(_Draw(func, tuple(_pytree.tree_map_only(Tensor, torch.clone, given)), rest, fills))
+        return found
+
+
+class _Given(TorchDispatchMode):
+    """Puts given numbers in the place of what is drawn."""
+
+    def __init__(self, supply: list[Tensor]) -> None:
+        super().__init__()
+        self.supply = iter(supply)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not _is_drawing(func):
+            return func(*args, **(kwargs or {}))
+        number = next(self.supply)
+        return args[0].copy_(number) if func._schema.is_mutable else number.clone()
+
+
+def _draws_of(form: _Form) -> list[_Draw]:
+    """What one step draws, found by taking it."""
+    if sum(map(_is_rng, form.leaves)) != 1:
+        return []
+    with _Recorded() as recorded:
+        one = [t.clone() for t in form.inputs(at=0)]
+        form.step(form.fixed(), one, [t.clone() for t in form.states()], probe=True)
+    return recorded.draws
+
+
 class _Changing(Exception):
     """A step that is not the same function every time."""
 
@@ -248,17 +350,25 @@ class Steps:
     """Compiled steps of learning."""
 
     def __init__(self, form: _Form, plan: Any) -> None:
-        self.plan, self.y_like = plan, form.y_like
+        self.plan, self.y_like, self.draws = plan, form.y_like, form.draws
 
     def run(self, form: _Form) -> Done:
         """See `Online.run`."""
+        rng = None
+        draws, form.draws = form.draws, []
         inputs = form.inputs(at=None)
+        form.draws = draws
+        if draws:
+            drawn, rng = form.drawn(int(inputs[0].shape[0]))
+            inputs += drawn
         outputs, last = self.plan.run(form.fixed(), inputs, form.states(), int(inputs[0].shape[0]))
         parameters = learning(form.cell)
         with torch.no_grad():
             for p, value in zip(parameters.values(), last):
                 p.copy_(value)
         leaves = list(form.leaves)
+        if form.draws:
+            leaves[form.rng] = rng
         for i, value in zip(form.moving, last[len(parameters) :]):
             leaves[i] = value
         losses, weights, *ys = outputs
@@ -280,7 +390,9 @@ class Steps:
         before = [p.detach().clone() for p in parameters.values()]
         found: list[list[Tensor]] = []
         for way in (self.run, lambda f: online.loop(cell, form.state, part, factor)):
-            state, trace = way(_Form(online, cell, form.state, part, factor))
+            again = _Form(online, cell, form.state, part, factor)
+            again.draws = self.draws
+            state, trace = way(again)
             values = [*parameters.values(), *_pytree.tree_leaves(tuple(state)), *tree.leaves(tuple(trace))]
             found.append([v.detach().clone() for v in values if isinstance(v, Tensor) and v.is_floating_point()])
             with torch.no_grad():

@@ -141,13 +141,33 @@ class Online:
         if chunk.weights is not None:
             chunk = chunk._replace(weights=chunk.weights.to(cell.dtype))
         if self.native or (self.native is None and num_steps >= _MANY):
-            from .native_loop import native_run
+            from .native_loop import Growing, native_run
 
-            go = native_run(self, cell, state, chunk, factor)
-            if not isinstance(go, str):
-                return go()
-            if self.native:
-                _say(f"Online(native=True): runs as the readable loop instead, since {go}.")
+            done, few = 0, 1
+            before: list[OnlineTrace] = []
+            while done < num_steps:
+                part = _window(chunk, done, num_steps) if done else chunk
+                rate = factor[done:] if factor.ndim else factor
+                go = native_run(self, cell, state, part, rate)
+                if not isinstance(go, str):
+                    state, trace = go()
+                    return state, _joined([*before, trace])
+                if not isinstance(go, Growing):
+                    if self.native:
+                        _say(f"Online(native=True): runs as the readable loop instead, since {go}.")
+                    break
+                until = min(done + few, num_steps)  # until what the rule keeps has its form
+                state, trace = self.loop(
+                    cell, state, _window(chunk, done, until), factor[done:until] if factor.ndim else factor
+                )
+                before.append(trace)
+                done, few = until, 2 * few
+            if done:
+                if done < num_steps:
+                    rate = factor[done:] if factor.ndim else factor
+                    state, trace = self.loop(cell, state, _window(chunk, done, num_steps), rate)
+                    before.append(trace)
+                return state, _joined(before)
         return self.loop(cell, state, chunk, factor)
 
     def why_not_native(self, cell: Cell, state: OnlineState, chunk: Chunk) -> str | None:
@@ -174,13 +194,7 @@ class Online:
         counted = counts(chunk, num_steps).tolist()
         losses, weights, outputs = [], [], []
         for t, counts_now in enumerate(counted):
-            one = Chunk(
-                tree.window(chunk.xs, t, t + 1),
-                tree.window(chunk.targets, t, t + 1),
-                None if chunk.weights is None else chunk.weights[t : t + 1],
-                chunk.controls.window(t, t + 1),
-            )
-            carry, estimate = self.rule.step(cell, carry, one, self.loss)
+            carry, estimate = self.rule.step(cell, carry, _window(chunk, t, t + 1), self.loss)
             if counts_now:
                 if self.update is None:
                     moved = {name: parameters[name].detach() - d for name, d in estimate.direction.items()}
@@ -196,6 +210,15 @@ class Online:
             weights.append(estimate.weight)
             outputs.append(tree.at(estimate.outputs, 0))
         return OnlineState(carry, moments), OnlineTrace(torch.stack(losses), torch.stack(weights), tree.stack(outputs))
+
+
+def _window(chunk: Chunk, a: int, b: int) -> Chunk:
+    weights = None if chunk.weights is None else chunk.weights[a:b]
+    return Chunk(tree.window(chunk.xs, a, b), tree.window(chunk.targets, a, b), weights, chunk.controls.window(a, b))
+
+
+def _joined(traces: list[OnlineTrace]) -> OnlineTrace:
+    return traces[0] if len(traces) == 1 else tree.concatenate(traces)
 
 
 def counts(chunk: Chunk, num_steps: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from . import operations as _operations  # noqa: F401  known by being imported
 from .autodiff import Unsupported
-from .graph import BOOLEAN, FLOAT, Graph, Node
-from .trace import _decompositions, _Reader, _without_writes, kind
+from .graph import BOOLEAN, FLOAT, INTEGER, Graph, Node, contiguous
+from .trace import _decompositions, _is_view, _Reader, _without_writes, kind
 
 aten = torch.ops.aten
 
@@ -229,7 +230,9 @@ class _WholeReader(_Reader):
                         *fx.map_arg(n.args, found.__getitem__), **fx.map_arg(n.kwargs, found.__getitem__)
                     )
                 elif _writes(n) and isinstance(n.args[0], fx.Node) and n.args[0] in found:
-                    raise Unsupported("the step writes to a tensor of its own")
+                    if n.args[0].op != "call_function" or _is_view(n.args[0]):
+                        raise Unsupported(f"the step writes to a part of a tensor of its own ({n.target})")
+                    del found[n.args[0]]  # what was read of it before stays known
         for n in found:
             if _writes(n):  # done
                 n.replace_all_uses_with(n.all_input_nodes[0])
@@ -302,6 +305,19 @@ class _WholeReader(_Reader):
         """0, 1, ..., size - 1."""
         found: Node = self.constant(torch.arange(size))
         return found
+
+    def whole_number(self, value: int) -> Node:
+        """A constant."""
+        return self.graph.const(value, (), INTEGER)
+
+    def inside(self, places: Node, size: int, shape: Sequence[int]) -> Node:
+        """Places counted from the front, never outside, in another shape."""
+        e = self.graph.elementwise
+        from_front = e(
+            "where", e("lt", places, self.whole_number(0)), e("add", places, self.whole_number(size)), places
+        )
+        kept = e("min", e("max", from_front, self.whole_number(0)), self.whole_number(size - 1))
+        return self.graph.reshape(kept, shape) if kept.size == prod(shape) else self.graph.expand(kept, shape)
 
     def constant(self, value: Any) -> Any:
         """A node for numbers that are known."""
@@ -435,8 +451,60 @@ def _added(r: _WholeReader, n: fx.Node) -> Any:
     return r.graph.elementwise("add", base, moved) if adds else moved
 
 
+def _looked_up(r: _WholeReader, n: fx.Node) -> Any:
+    """Elements at places that are computed, along dimensions that stand together."""
+    with suppress(_NotMoved):
+        return _one(r, n)
+    node, e = r.value(n.args[0]), r.graph.elementwise
+    given: Any = n.args[1]
+    dims = [d for d, place in enumerate(given) if place is not None]
+    if dims != list(range(dims[0], dims[-1] + 1)):
+        raise Unsupported("looking up places of dimensions that stand apart has no native form")
+    places = [r.value(given[d]) for d in dims]
+    if any(place.dtype != INTEGER for place in places):
+        raise Unsupported("looking up places by a mask that is computed has no native form")
+    shape, strides = r._meta(n)[0], contiguous(node.shape)
+    middle = tuple(torch.broadcast_shapes(*[p.shape for p in places]))
+    rest = len(node.shape) - dims[-1] - 1
+    flat = r.graph.const(0, shape, INTEGER)
+    for d, place in zip(dims, places):
+        wide = r.graph.reshape(r.graph.expand(place, middle), (*middle, *[1] * rest))
+        flat = e("add", flat, e("mul", r.inside(wide, node.shape[d], wide.shape), r.whole_number(strides[d])))
+    for d in [d for d in range(len(node.shape)) if d not in dims]:
+        own = [1] * len(shape)
+        own[d if d < dims[0] else d - len(node.shape) + len(shape)] = node.shape[d]
+        along = r.graph.reshape(r.iota(node.shape[d]), own)
+        flat = e("add", flat, e("mul", along, r.whole_number(strides[d])))
+    return r.graph.take(node, flat)
+
+
+def _embedded(r: _WholeReader, n: fx.Node) -> Any:
+    """Rows of a table."""
+    table, rows = r.value(n.args[0]), r.value(n.args[1])
+    size, width = table.shape
+    row = r.inside(rows, size, (*rows.shape, 1))
+    first = r.graph.elementwise("mul", row, r.whole_number(width))
+    return r.graph.take(table, r.graph.elementwise("add", first, r.iota(width)))
+
+
+def _embedded_back(r: _WholeReader, n: fx.Node) -> Any:
+    """What the rows of a table get from each place where they were read."""
+    grad, rows, e = r.value(n.args[0]), r.value(n.args[1]), r.graph.elementwise
+    size: Any = n.args[2]
+    padding, scaled = (*n.args[3:], -1, False)[:2]
+    if scaled:
+        raise Unsupported("an embedding whose gradient is scaled by frequency has no native form")
+    numbers = r.graph.reshape(r.iota(size), (size, 1))
+    hit = e("eq", r.graph.reshape(rows, (1, rows.size)), numbers)
+    if isinstance(padding, int) and padding >= 0:
+        hit = e("and", hit, e("ne", numbers, r.whole_number(padding)))
+    return r.graph.matrices(e("cast", hit, dtype=FLOAT), r.graph.reshape(grad, (rows.size, grad.shape[-1])))
+
+
 _MOVES: dict[Any, Callable[[_WholeReader, fx.Node], Any]] = {
-    aten.index.Tensor: _one,
+    aten.index.Tensor: _looked_up,
+    aten.embedding.default: _embedded,
+    aten.embedding_dense_backward.default: _embedded_back,
     aten.index_select.default: _one,
     aten.gather.default: _one,
     aten.flip.default: _one,
