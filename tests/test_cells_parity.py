@@ -430,6 +430,29 @@ def test_lstm1997_equals_its_blocks_one_by_one(gate_recurrence: bool, bias: bool
             assert state.i == state.o == ()
 
 
+@pytest.mark.parametrize("gate_recurrence", [True, False])
+def test_lstm1997_of_experiment_2_adds_up_without_squashing_and_output_gates(gate_recurrence: bool) -> None:
+    torch.manual_seed(0)
+    cell = LSTM1997Cell(D, 4, block_size=2, gate_recurrence=gate_recurrence, squash=False, output_gate=False, dtype=F64)
+    w, u = array(cell.weight_ih), array(cell.weight_hh)
+    assert cell.bias_o is None
+    assert cell.bias_i is not None
+    assert cell.bias_g is not None
+    b = np.concatenate([array(cell.bias_i), array(cell.bias_g)])
+    xs = seeded(T, B, D)
+    ys, state = Loop()(cell, xs)
+    for row in range(B):
+        s, gates = np.zeros(4), np.zeros(2)
+        for t in range(T):
+            seen = np.concatenate([gates, s]) if gate_recurrence else s
+            net = [sigma(float(a)) for a in w @ array(xs[t, row]) + u @ seen + b]
+            gates = np.array(net[:2])
+            s = s + np.repeat(gates, 2) * np.array(net[2:])
+            np.testing.assert_allclose(array(ys[t, row]), s, atol=1e-12)
+        np.testing.assert_allclose(array(state.c[row]), s, atol=1e-12)
+    assert state.o == ()
+
+
 def test_lstm1997_gate_biases_start_where_they_are_told() -> None:
     cell = LSTM1997Cell(2, 4, block_size=2, input_gate_bias=(-3.0, -6.0), output_gate_bias=(-1.0, -2.0))
     assert cell.bias_i is not None

@@ -16,7 +16,7 @@ from ..init import matrix, vector
 
 
 class LSTM1997State(NamedTuple):
-    """h: (B, H) outputs of the memory cells; c: (B, H) their internal states; i, o: (B, N) gates, () if unseen."""
+    """h: (B, H) outputs of the memory cells; c: (B, H) their internal states; i, o: (B, N) gates, () if unseen or absent."""
 
     h: Tensor
     c: Tensor
@@ -36,11 +36,16 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
         g(a) = 4 sigma(a) - 2                   in [-2, 2]
         h(a) = 2 sigma(a) - 1                   in [-1, 1]
 
+    Without ``squash``, g(a) = sigma(a) and h(a) = a; without an output gate, o' = 1. So is the cell of the paper's experiment
+    2, whose internal states drift far and would saturate h.
+
     Args:
         input_size: D, features per step.
         hidden_size: H, memory cells in all.
         block_size: S, memory cells per block; N = H / S blocks.
         gate_recurrence: gates are ordinary hidden units that every unit sees, as in the paper's experiments.
+        squash: g and h as above.
+        output_gate: blocks have output gates.
         bias: gates have biases.
         cell_bias: memory cells have biases too; only with ``bias``.
         input_gate_bias: initial b_i, one number per block, such as (-3.0, -6.0); None draws them.
@@ -53,7 +58,7 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
         h: (B, H) last output.
         c: (B, H) internal states.
         i: (B, N) last input gates; () without gate_recurrence.
-        o: (B, N) last output gates; () without gate_recurrence.
+        o: (B, N) last output gates; () without gate_recurrence or output gates.
     Raises:
         ValueError: a size below 1, blocks that do not fill the cells, gate biases that are not one per block or stand
             beside ``bias=False``, an unknown initialisation.
@@ -85,6 +90,8 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
         *,
         block_size: int = 1,
         gate_recurrence: bool = True,
+        squash: bool = True,
+        output_gate: bool = True,
         bias: bool = True,
         cell_bias: bool = True,
         input_gate_bias: tuple[float, ...] | None = None,
@@ -105,16 +112,16 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
             raise ValueError(sentence(where, "bias_bound", "None or a number of at least 0", bias_bound))
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, hidden_size
         self.block_size, self.num_blocks = block_size, hidden_size // block_size
-        self.gate_recurrence = gate_recurrence
+        self.gate_recurrence, self.squash, self.output_gate = gate_recurrence, squash, output_gate
         kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
-        units = hidden_size + 2 * self.num_blocks
+        units = hidden_size + (2 if output_gate else 1) * self.num_blocks
         seen = units if gate_recurrence else hidden_size
         self.weight_ih = matrix(units, input_size, input_init, where=where, **kind)
         self.weight_hh = matrix(units, seen, recurrent_init, where=where, **kind)
         bound = 1 / math.sqrt(hidden_size) if bias_bound is None else bias_bound
         self.bias_i = vector(self.num_blocks, bound, **kind) if bias else None
         self.bias_g = vector(hidden_size, bound, **kind) if bias and cell_bias else None
-        self.bias_o = vector(self.num_blocks, bound, **kind) if bias else None
+        self.bias_o = vector(self.num_blocks, bound, **kind) if bias and output_gate else None
         self._set("input_gate_bias", self.bias_i, input_gate_bias)
         self._set("output_gate_bias", self.bias_o, output_gate_bias)
 
@@ -124,7 +131,9 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
             return
         where = type(self).__name__
         if bias is None:
-            raise ValueError(sentence(where, name, "None without biases", values, "Drop it or pass bias=True."))
+            absent = not self.output_gate and name == "output_gate_bias"
+            what, how = ("output gates", "output_gate=True") if absent else ("biases", "bias=True")
+            raise ValueError(sentence(where, name, f"None without {what}", values, f"Drop it or pass {how}."))
         if not isinstance(values, tuple) or len(values) != self.num_blocks:
             want = f"a tuple of {self.num_blocks} numbers, one per block"
             raise ValueError(sentence(where, name, want, repr(values)))
@@ -133,11 +142,12 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """The paper's blocks with each kind of bias, gates that nobody sees, a learned start."""
+        """The paper's blocks with each kind of bias, gates that nobody sees, a learned start, no output gates."""
         yield cls(3, 4, block_size=2, input_gate_bias=(-1.0, -2.0), output_gate_bias=(-0.5, -1.0))
         yield cls(2, 3, cell_bias=False, bias_bound=0.2, input_init="uniform:0.2", recurrent_init="uniform:0.2")
         yield cls(3, 4, block_size=4, gate_recurrence=False, bias=False)
         yield cls(2, 2, gate_recurrence=False, recurrent_init="orthogonal").learn_initial_state()
+        yield cls(3, 4, block_size=2, squash=False, output_gate=False)
 
     def initial_state(self, batch_size: int) -> LSTM1997State:
         """All activations and internal states 0."""
@@ -146,26 +156,33 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
             self.initial("h", batch_size, self.hidden_size),
             self.initial("c", batch_size, self.hidden_size),
             self.initial("i", batch_size, blocks) if seen else (),
-            self.initial("o", batch_size, blocks) if seen else (),
+            self.initial("o", batch_size, blocks) if seen and self.output_gate else (),
         )
 
     def project(self, x: Tensor) -> Tensor:
         """``W x + b`` of input gates, cells and output gates."""
-        if self.bias_i is None or self.bias_o is None:
+        if self.bias_i is None:
             return F.linear(x, self.weight_ih)
         cells = self.bias_i.new_zeros(self.hidden_size) if self.bias_g is None else self.bias_g
-        return F.linear(x, self.weight_ih, torch.cat([self.bias_i, cells, self.bias_o]))
+        biases = [self.bias_i, cells] if self.bias_o is None else [self.bias_i, cells, self.bias_o]
+        return F.linear(x, self.weight_ih, torch.cat(biases))
 
     def advance(self, projected: Tensor, state: LSTM1997State) -> tuple[Tensor, LSTM1997State]:
         """Gates, internal states, output."""
         h, c, i, o = state
-        seen = torch.cat([i, h, o], -1) if isinstance(i, Tensor) and isinstance(o, Tensor) else h
+        seen = torch.cat([unit for unit in (i, h, o) if isinstance(unit, Tensor)], -1)
         nets = projected + F.linear(seen, self.weight_hh)
-        net_i, net_g, net_o = nets.split([self.num_blocks, self.hidden_size, self.num_blocks], -1)
-        gate_i, gate_o = torch.sigmoid(net_i), torch.sigmoid(net_o)
-        c = c + self._gated(gate_i, 4 * torch.sigmoid(net_g) - 2)
-        h = self._gated(gate_o, 2 * torch.sigmoid(c) - 1)
-        return h, LSTM1997State(h, c, gate_i, gate_o) if self.gate_recurrence else LSTM1997State(h, c, (), ())
+        gates = [self.num_blocks] if self.output_gate else []
+        net_i, net_g, *net_o = nets.split([self.num_blocks, self.hidden_size, *gates], -1)
+        gate_i, g = torch.sigmoid(net_i), torch.sigmoid(net_g)
+        c = c + self._gated(gate_i, 4 * g - 2 if self.squash else g)
+        h = 2 * torch.sigmoid(c) - 1 if self.squash else c
+        gate_o = torch.sigmoid(net_o[0]) if net_o else None
+        if gate_o is not None:
+            h = self._gated(gate_o, h)
+        if not self.gate_recurrence:
+            return h, LSTM1997State(h, c, (), ())
+        return h, LSTM1997State(h, c, gate_i, () if gate_o is None else gate_o)
 
     def _gated(self, gate: Tensor, cells: Tensor) -> Tensor:
         """Each gate (..., N) times the cells (..., N*S) of its block."""

@@ -101,12 +101,12 @@ class Hochreiter1997Reber(Experiment):
         Claim("solved_share_elman", 0.49, "lower", "0 %", "table 2, Elman net, one step back", "read", control=True),
     )
 
-    num_trials: int = 2
+    num_trials: int = 5
     most: int = 40_000
     weight_range: float = 0.2
     num_strings: int = 256
     block: int = 512
-    num_trials_modern: int = 30
+    num_trials_modern: int = 10
     modern_size: int = 12
     modern_most: int = 12_800
     modern_batch_size: int = 16
@@ -185,7 +185,7 @@ class Hochreiter1997Reber(Experiment):
         learned = torch.full((number,), float(self.modern_most))
         curve: list[float] = []
         total = -(-self.modern_most // self.modern_batch_size)
-        every = max(1, 160 // self.modern_batch_size)
+        every = max(1, 320 // self.modern_batch_size)
 
         def chunks() -> Any:
             for _ in range(total):
@@ -231,7 +231,7 @@ def _draw(figure: Any, curves: Mapping[str, list[float]], number: int) -> None:
     """How many nets have learned all strings."""
     axis = figure.subplots()
     for name, curve in curves.items():
-        axis.plot(range(160, 160 * len(curve) + 1, 160), curve, label=name)
+        axis.plot(range(320, 320 * len(curve) + 1, 320), curve, label=name)
     axis.set(xlabel="strings", ylabel=f"nets of {number} that were right everywhere")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)

@@ -109,17 +109,17 @@ class Hochreiter1997TwoSequence(Experiment):
         Claim("misclassified_elman_3a_3", 0.25, "higher", "", "Elman net, one step back", control=True),
     )
 
-    num_trials: int = 3
+    num_trials: int = 1
     num_steps: int = 100
-    most: int = 300_000
+    most: int = 280_000
     weight_range: float = 0.1
     block: int = 500
     num_small_test: int = 256
     num_test: int = 2560
-    num_guesses: int = 100_000
+    num_guesses: int = 20_000
     guess_block: int = 200
     num_guess_trials: int = 3
-    elman_most: int = 5_000
+    elman_most: int = 2_000
 
     @classmethod
     def smoke(cls) -> Self:

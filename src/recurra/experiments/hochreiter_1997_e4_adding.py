@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Self
 
 import torch
@@ -110,15 +111,15 @@ class Hochreiter1997Adding(Experiment):
         progress = Stages(log, {"T = 100": 2, "T = 500": 4, "LSTM": 1, "GRU": 1, "Elman": 1})
         short, wrong, weights = self._faithful(100, self.num_trials, self.most, progress("T = 100"))
         far, wrong_far, _ = self._faithful(500, self.num_trials_long, self.most_long, progress("T = 500"))
-        lstm, wrong_lstm = self._modern(LSTMCell, progress("LSTM"))
+        lstm, wrong_lstm = self._modern(partial(LSTMCell, chrono_steps=100), progress("LSTM"))
         gru, wrong_gru = self._modern(GRUCell, progress("GRU"))
         _, wrong_elman = self._modern(ElmanCell, progress("Elman"))
         log.figure("errors", lambda figure: draw_errors(figure, {"T = 100": short, "T = 500": far}, TOLERANCE))
         return {
             "wrong_100": wrong,
-            "sequences_100": mean([trial.count for trial in short]),
+            "sequences_100": mean([trial.presented for trial in short]),
             "wrong_500": wrong_far,
-            "sequences_500": mean([trial.count for trial in far]),
+            "sequences_500": mean([trial.presented for trial in far]),
             "sequences_modern_lstm": lstm,
             "sequences_modern_gru": gru,
             "wrong_share_elman": wrong_elman / self.num_test,

@@ -125,23 +125,25 @@ class Hochreiter1997Multiplication(Experiment):
             )
             loose.append(first)
             wrong_loose.append(wrong())
-            left = self.most - first.count
+            left = self.most - first.presented
             second = until_right(
                 present,
                 tolerance=TOLERANCE,
                 num_wrong=self.allowed[1],
                 most=left,
                 block=self.block,
-                progress=told(first.count, left),
+                progress=told(first.presented, left),
             )
-            strict.append(Learned(first.count + second.count, second.solved, torch.cat([first.errors, second.errors])))
+            strict.append(
+                Learned(first.presented + second.presented, second.solved, torch.cat([first.errors, second.errors]))
+            )
             wrong_strict.append(wrong())
         log.figure("errors", lambda figure: draw_errors(figure, {"product": strict}, TOLERANCE, 2000))
         return {
             "wrong_loose": mean(wrong_loose),
-            "sequences_loose": mean([trial.count for trial in loose]),
+            "sequences_loose": mean([trial.presented for trial in loose]),
             "wrong_strict": mean(wrong_strict),
-            "sequences_strict": mean([trial.count for trial in strict]),
+            "sequences_strict": mean([trial.presented for trial in strict]),
             "wrong_share_elman": self._elman(progress("Elman")),
             "solved_loose": sum(trial.solved for trial in loose),
             "solved_strict": sum(trial.solved for trial in strict),

@@ -58,6 +58,7 @@ def net_1997(
     bias: bool = True,
     cell_bias: bool = True,
     readout_bias: bool = True,
+    simple: bool = False,
 ) -> Readout[Any]:
     """Memory cells in blocks, all hidden units seeing each other, and output units that see the cells; double precision.
 
@@ -69,12 +70,15 @@ def net_1997(
         generator: source of the weights.
         input_gate_bias, output_gate_bias: initial biases, one for each block.
         bias, cell_bias, readout_bias: which units have biases: gates, cells, outputs.
+        simple: no output gates, logistic g, h(a) = a.
     """
     init = f"uniform:{weight_range}"
     cell = LSTM1997Cell(
         input_size,
         num_blocks * block_size,
         block_size=block_size,
+        squash=not simple,
+        output_gate=not simple,
         bias=bias,
         cell_bias=cell_bias,
         input_gate_bias=input_gate_bias,
@@ -159,12 +163,12 @@ class Learned(NamedTuple):
     """One trial.
 
     Args:
-        count: sequences presented until the criterion held, or all that there were.
+        presented: sequences until the criterion held, or all that there were.
         solved: did it ever hold?
         errors: (n,) largest error of the outputs, of every sequence.
     """
 
-    count: int
+    presented: int
     solved: bool
     errors: Tensor
 

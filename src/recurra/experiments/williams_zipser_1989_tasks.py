@@ -70,9 +70,7 @@ class WilliamsZipser1989Tasks(Experiment):
         Claim("solved_share_01", 0.8, "higher", "learned with forcing", "oscillator 01", "read"),
         Claim("solved_share_0011", 0.8, "higher", "learned with forcing", "oscillator 0011", "read"),
         Claim("solved_share_sine", 0.8, "higher", "learned with forcing", "oscillator, sine", "read"),
-        Claim(
-            "solved_share_unforced", 0.2, "lower", "only with forcing", "oscillators 0011, sine", "read", control=True
-        ),
+        Claim("solved_share_sine_unforced", 0.2, "lower", "only with forcing", "sine", "read", control=True),
     )
 
     num_seeds: int = 20
@@ -215,7 +213,7 @@ class WilliamsZipser1989Tasks(Experiment):
             state, _ = online.run(net, state, stream)
             done += len(stream.xs)
             progress((seed + done / self.most_machine) / self.num_seeds_machine)
-            few = max(1, self.num_tapes // 20)
+            few = max(1, self.num_tapes // 4)
             short, far = (partial(_wrong_tapes, net, few, n, generator) for n in (self.taught_longest, self.longest))
             if short() == 0 and far() == 0:
                 break

@@ -1,0 +1,87 @@
+"""What the experiments of 1989 to 2000 share: nets of the published sizes, criteria, errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recurra.core import Chunk
+from recurra.experiments.hochreiter_1997_e1_reber import different_strings
+from recurra.experiments.online import Answers, Learner, SquaredError, net_1997, num_weights, until_right
+from recurra.tasks.reber import SYMBOLS
+
+PUBLISHED = {  # inputs, outputs, blocks, their size -> weights
+    "experiment 1, 3 x 2": (7, 7, 3, 2, False, False, 276),
+    "experiment 1, 4 x 1": (7, 7, 4, 1, False, False, 264),
+    "experiment 3": (1, 1, 3, 1, True, False, 102),
+    "experiment 4": (2, 1, 2, 2, True, True, 93),
+    "experiment 6a": (8, 4, 2, 2, True, True, 156),
+    "experiment 6b": (8, 8, 3, 2, True, True, 308),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_nets_have_as_many_weights_as_published(name) -> None:
+    inputs, outputs, blocks, size, cell_bias, readout_bias, weights = PUBLISHED[name]
+    net = net_1997(
+        inputs,
+        outputs,
+        num_blocks=blocks,
+        block_size=size,
+        weight_range=0.1,
+        generator=torch.Generator().manual_seed(0),
+        cell_bias=cell_bias,
+        readout_bias=readout_bias,
+    )
+    assert num_weights(net) == weights
+    assert all(p.dtype == torch.float64 and p.abs().max() <= 0.1 for p in net.parameters())
+
+
+def test_the_error_is_half_the_squared_distance_of_activations() -> None:
+    ys, targets = torch.randn(3, 2, 4), torch.rand(3, 2, 4)
+    for loss, f in ((SquaredError(), torch.sigmoid), (SquaredError(squash=False), lambda y: y)):
+        wanted = ((f(ys) - targets) ** 2).sum(-1) / 2
+        torch.testing.assert_close(loss.per_step(ys, targets), wanted)
+
+
+def test_trials_end_with_the_first_block_at_which_the_criterion_holds() -> None:
+    said = iter([0.5, 0.3, 0.01, 0.01, 0.5, 0.01, 0.01, 0.01])
+
+    def present(count: int) -> Answers:
+        errors = torch.full((count, 1), next(said))
+        return Answers(errors, torch.zeros_like(errors))
+
+    trial = until_right(present, tolerance=0.04, most=100, block=10, num_recent=30)
+    assert trial.solved
+    assert trial.presented == len(trial.errors) == 80
+    said = iter([0.03] * 4)
+    assert not until_right(present, tolerance=0.04, most=40, block=10, num_recent=20, mean_error=0.01).solved
+    said = iter([0.5, 0.01, 0.01])
+    assert until_right(present, tolerance=0.04, most=100, block=10, num_recent=20, num_wrong=10).presented == 20
+
+
+def test_a_learner_reads_row_after_row_and_answers_as_it_would_without_learning() -> None:
+    net = net_1997(2, 1, num_blocks=1, block_size=2, weight_range=0.5, generator=torch.Generator().manual_seed(0))
+    weights = torch.zeros(5, 3)
+    weights[-1] = 1
+    batch = Chunk(torch.randn(5, 3, 2), torch.rand(5, 3, 1), weights)
+    still = Learner(net, SquaredError(), 0.0)
+    torch.testing.assert_close(still.learn(batch), still.try_out(batch))
+    assert still.try_out(batch).wanted.flatten().tolist() == batch.targets[-1].flatten().tolist()
+    before = [p.clone() for p in net.parameters()]
+    quick = Learner(net, SquaredError(), 0.5)
+    first = quick.try_out(batch).largest_error
+    for _ in range(200):
+        quick.learn(batch)
+    assert all(not torch.equal(a, b) for a, b in zip(before, net.parameters()))
+    assert quick.try_out(batch).largest_error.mean() < first.mean()
+
+
+def test_training_and_test_strings_are_all_different() -> None:
+    strings = different_strings(40, 0)
+    seen = set()
+    for chunk in (strings.train, strings.test):
+        assert chunk.xs.shape[1] == 40
+        for b, n in enumerate(chunk.controls.lengths.tolist()):
+            seen.add("".join(SYMBOLS[k] for k in chunk.xs[:n, b].argmax(-1)))
+    assert len(seen) == 80
