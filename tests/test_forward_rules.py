@@ -15,7 +15,7 @@ from recurra.cells import ElmanCell, GRUCell, IndRNNCell, JordanCell, LSTMCell
 from recurra.core import BinaryCrossEntropy, Cell, Chunk, Controls, MeanSquaredError, SequenceLoss
 from recurra.engines import Loop
 from recurra.learning import BPTT, KFRTRL, RTRL, UORO, EProp, HybridRTRL, NoBackTrack, SnAp, TruncatedBPTT
-from recurra.learning.linearised import jacobians, pulled, pushing, stretch
+from recurra.learning.linearised import jacobians, learning, pulled, pushing, stretch
 from recurra.testing import Setting, laws
 from recurra.testing.rule_laws import deviation, task
 from recurra.wrappers import Dropout, Readout, Stack
@@ -309,3 +309,26 @@ def test_every_member_of_the_catalog_is_a_rule_of_its_own() -> None:
     assert [
         name for name, kind in members("rules").items() if not is_dataclass(kind) or "__eq__" not in vars(kind)
     ] == []
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("make", [lambda: LSTMCell(2, 3), lambda: Readout(Stack(ElmanCell(2, 3), LSTMCell(3, 2)), 2)])
+def test_snap_is_the_masked_influence(n: int, make: Any) -> None:
+    """Against the dense recursion; the mask is where derivatives at random numbers differ from zero."""
+    torch.manual_seed(0)
+    cell = make().double()
+    chunk = stream(cell, 8, 2)._replace(controls=Controls())
+    loss, parameters = MeanSquaredError(), learning(cell)
+    found = along(SnAp(n), cell, chunk, [0, 8])
+    made = stretch(cell, cell.initial_state(2), chunk, loss, torch.Generator())
+    steps = list(jacobians(cell, made))
+    passed, fed = (torch.stack(part).ne(0).any(0).any(0) for part in zip(*steps))
+    kept = fed
+    for _ in range(n - 1):
+        kept = kept | (passed.double() @ kept.double() > 0)
+    influence, total = torch.zeros_like(steps[0][1]), torch.zeros(sum(p.numel() for p in parameters.values())).double()
+    for t, (d, i) in enumerate(steps):
+        total += torch.einsum("bs,bsp->p", made.wanted[t], influence)
+        influence = torch.where(kept, d @ influence + i, 0.0)
+    for (name, g), part in zip(made.direct.items(), total.split([p.numel() for p in parameters.values()])):
+        torch.testing.assert_close(found[name], g + part.reshape(g.shape), rtol=1e-10, atol=1e-12)
