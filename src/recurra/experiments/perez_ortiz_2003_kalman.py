@@ -19,15 +19,15 @@ from ..wrappers import Readout
 
 
 class Strings(NamedTuple):
-    """symbols: (T, B) int64, 0 the start, then a, b, c; legal: (T, B, 4) bool, what may follow: end, a, b, c; lengths."""
+    """symbols: (T, B) int64, 0 the start, then a, b, c; legal: (T, B, 4) bool, what may follow: end, a, b, c; lengths (B,)."""
 
     symbols: Tensor
     legal: Tensor
     lengths: Tensor
 
 
-def strings(counts: Tensor) -> Strings:
-    """a^n b^n c^n for every n of (B,), side by side, each behind a start mark.
+def strings(counts: Tensor, num_letters: int = 3) -> Strings:
+    """a^n b^n c^n (a^n b^n for two letters) for every n of (B,), side by side, each behind a start mark.
 
     Example:
         >>> s = strings(torch.tensor([2]))
@@ -36,36 +36,36 @@ def strings(counts: Tensor) -> Strings:
         >>> s.legal[:, 0].long().tolist()  # a; a or b; a or b; b; c; c; end
         [[0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0]]
     """
-    place = torch.arange(3 * int(counts.max()) + 1)[:, None]
+    place = torch.arange(num_letters * int(counts.max()) + 1)[:, None]
     symbols = torch.where(place > 0, (place - 1) // counts + 1, 0)
     follows = place // counts + 1
-    legal = F.one_hot(torch.where(follows > 3, 0, follows).clamp(max=3), 4).bool()
+    legal = F.one_hot(torch.where(follows > num_letters, 0, follows), num_letters + 1).bool()
     legal[..., 1] |= symbols == 1
     legal[..., 2] |= symbols == 1
-    return Strings(symbols.clamp(max=3), legal, 3 * counts + 1)
+    return Strings(symbols.clamp(max=num_letters), legal, num_letters * counts + 1)
 
 
-def coded(symbols: Tensor) -> Tensor:
+def coded(given: Strings) -> Tensor:
     """(T, B, 4) 1 for the symbol, -1 for the others."""
-    return 2 * F.one_hot(symbols, 4).double() - 1
+    return 2 * F.one_hot(given.symbols, given.legal.shape[-1]).double() - 1
 
 
-def stream(counts: Tensor) -> Chunk:
+def stream(counts: Tensor, num_letters: int = 3) -> Chunk:
     """Strings one behind the other, as one row that begins again with each."""
-    each = [strings(n[None]) for n in counts]
+    each = [strings(n[None], num_letters) for n in counts]
     symbols, legal = (torch.cat([s[i] for s in each]) for i in (0, 1))
     reset = torch.cat([torch.arange(len(s.symbols)) == 0 for s in each])[:, None]
-    return Chunk(coded(symbols), legal.double(), None, Controls(reset=reset))
+    return Chunk(coded(Strings(symbols, legal, counts)), legal.double(), None, Controls(reset=reset))
 
 
-def reach(cell: Cell, first: int, furthest: int) -> int:
+def reach(cell: Cell, first: int, furthest: int, num_letters: int = 3) -> int:
     """The largest N such that all strings with n = 1 ... N are right at every step: what may follow, and nothing else."""
     tried = first
     while True:
-        given = strings(torch.arange(1, tried + 1))
+        given = strings(torch.arange(1, tried + 1), num_letters)
         alive = torch.arange(len(given.symbols))[:, None] < given.lengths
         with torch.no_grad():
-            ys, _ = unroll(cell, coded(given.symbols), None, Controls(lengths=given.lengths), engine=Auto())
+            ys, _ = unroll(cell, coded(given), None, Controls(lengths=given.lengths), engine=Auto())
         right = (((ys > 0) == given.legal).all(-1) | ~alive).all(0)
         known = int(right.long().cumprod(0).sum())
         if known < tried or tried >= furthest:
@@ -87,11 +87,11 @@ class Learned(NamedTuple):
     reached: list[int]
 
 
-def net(hidden_size: int, seed: int) -> Readout:
-    """LSTM with peepholes and a logistic output, in float64; forget gates begin open."""
+def net(num_inputs: int, hidden_size: int, num_outputs: int, seed: int) -> Readout:
+    """LSTM with peepholes and a linear output, in float64; forget gates begin open."""
     generator = torch.Generator().manual_seed(seed)
-    cell = LSTMCell(4, hidden_size, peephole=True, forget_bias=1.0, generator=generator, dtype=torch.float64)
-    return Readout(cell, 4, generator=generator)
+    cell = LSTMCell(num_inputs, hidden_size, peephole=True, forget_bias=1.0, generator=generator, dtype=torch.float64)
+    return Readout(cell, num_outputs, generator=generator)
 
 
 def learn(
@@ -207,14 +207,14 @@ class PerezOrtiz2003Kalman(Experiment):
         common: dict[str, int] = {"every": self.every, "longest": self.longest}
 
         def filtered(seed: int, cell: Cell | None = None) -> Learned:
-            cell = net(self.hidden_size, seed) if cell is None else cell
+            cell = net(4, self.hidden_size, 4, seed) if cell is None else cell
             own = {"num_strings": self.num_strings, "furthest": self.furthest, **common}
             return learn(Online(rule, loss), cell, seed=seed, **own)
 
         def descended(seed: int) -> Learned:
             online = Online(RTRL(), loss, SGD(self.lr, self.momentum))
             own = {"num_strings": self.num_strings_gradient, "furthest": self.furthest, **common}
-            return learn(online, net(self.hidden_size, seed), seed=seed, **own)
+            return learn(online, net(4, self.hidden_size, 4, seed), seed=seed, **own)
 
         kalman = nets("Kalman filter", self.num_seeds, 0.6, filtered)
         gradient = nets("gradient descent", self.num_seeds_gradient, 0.2, descended)

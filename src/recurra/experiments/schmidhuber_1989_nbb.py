@@ -150,7 +150,7 @@ class Schmidhuber1989Nbb(Experiment):
 
     def _learn(self, cell: WinnerTakeAllCell, task: _Task, seed: int, stable: int, payoff: float) -> _Run:
         """Show pattern after pattern until all have been right ``stable`` times in a row."""
-        online = Online(NeuralBucketBrigade(self.rate, payoff), MeanSquaredError())
+        online = Online(NeuralBucketBrigade(self.rate, payoff), MeanSquaredError(), native=True)
         num_patterns, num_ticks, _ = task.xs.shape
         order = torch.randint(0, num_patterns, (self.most,), generator=torch.Generator().manual_seed(1000 + seed))
         reset = (torch.arange(num_ticks) == 0)[:, None]

@@ -123,16 +123,15 @@ class NeuralBucketBrigade(LearningRule[BrigadeCarry]):
         for t, taken in enumerate(walk(cell, state, chunk, generator)):
             ys.append(taken.y)
             state = taken.state
-            (product,) = taken.products
-            contributed = weight * product.x  # (B, U, N); x is (B, 1, N)
-            won = cell.compete(product.y[:, 0])
+            sources = cell.sources(taken.x, taken.before)
+            contributed = weight * sources[:, None]  # (B, U, N)
+            won = cell.compete(nn.functional.linear(sources, weight))
             if taken.restarted is not None:
                 shares = torch.where(taken.restarted[:, None, None], 0.0, shares)
             through = contributed * won[:, :, None]
             paid = self.rate * through
             income = paid.sum(1)[:, -units:]
-            right = torch.zeros_like(won)
-            right[:, -outputs:] = chunk.targets[t]
+            right = torch.cat([torch.zeros_like(won[:, :-outputs]), chunk.targets[t]], 1)
             if chunk.weights is not None:
                 known = (chunk.weights[t] != 0)[:, None]
                 right = torch.where(known, right * chunk.weights[t][:, None], torch.zeros_like(right))

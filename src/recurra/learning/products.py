@@ -97,6 +97,8 @@ class Taken(NamedTuple):
     """One step of a stretch.
 
     Args:
+        x: the input, with its noise.
+        before: the state that the step began from, resets done.
         y: the output.
         state: after the step; padding leaves it.
         products: in the order of the step.
@@ -104,6 +106,8 @@ class Taken(NamedTuple):
         alive: (B,) False in the padding, None where there is none.
     """
 
+    x: Tree
+    before: Tree
     y: Tree
     state: Tree
     products: list[Product]
@@ -134,6 +138,7 @@ def walk(cell: Cell, state: Tree, chunk: Chunk, generator: torch.Generator) -> I
             if again is not None:
                 again = again if here is None else again & here
                 state = restart(cell, x, state, again)
+            before = state
             forced = None if controls.forced is None else tree.at(controls.forced, t)
             listening = _Listening(cell, rows)
             with listening:
@@ -141,7 +146,7 @@ def walk(cell: Cell, state: Tree, chunk: Chunk, generator: torch.Generator) -> I
             state = new if here is None else tree.where(here, new, state)
             if here is not None:
                 y = tree.where(here, y, tree.map(torch.zeros_like, y))
-        yield Taken(y, state, listening.found, again, here)
+        yield Taken(x, before, y, state, listening.found, again, here)
 
 
 def products(cell: Cell, batch_size: int = 1) -> tuple[Tree, list[Product]]:
