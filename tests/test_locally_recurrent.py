@@ -20,7 +20,7 @@ from recurra.cells import (
     OutputFeedbackCell,
 )
 from recurra.core import Cell, Chunk, Controls, MeanSquaredError
-from recurra.learning import BPTT, CRBP, RTRL
+from recurra.learning import BPTT, CRBP, RTRL, SGD, Online
 from recurra.learning import crbp as crbp_module
 from recurra.wrappers import Readout, Stack
 
@@ -233,6 +233,23 @@ def test_one_layer_is_rtrl() -> None:
     chunk = stream(cell)
     edges = [0, 3, 4, 24]
     assert distance(along(CRBP(0), cell, chunk, edges), along(RTRL(), cell, chunk, edges)) < 1e-12
+
+
+def test_one_cell_may_be_two_layers() -> None:
+    torch.manual_seed(0)
+    twice = IIRSynapseCell(2, 2).double()
+    cell = Stack(twice, twice)
+    chunk = stream(cell)
+    wanted = along(BPTT(), cell, chunk, [0, 24])
+    assert distance(along(CRBP(horizon=24), cell, chunk, [0, 7, 24]), wanted) < 1e-12
+
+
+def test_online_it_is_one_loop_in_machine_code() -> None:
+    torch.manual_seed(0)
+    cell = Stack(IIRSynapseCell(1, 1, num_feedback=1), IIRSynapseCell(1, 1, num_taps=1, num_feedback=1)).double()
+    online = Online(CRBP(horizon=1), MeanSquaredError(), SGD(lr=0.01))
+    chunk = Chunk(*torch.randn(2, 12, 1, 1, dtype=torch.float64).unbind(0))
+    assert online.why_not_native(cell, online.init(cell, 1), chunk) is None
 
 
 def test_a_wrong_way_back_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

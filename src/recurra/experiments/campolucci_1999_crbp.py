@@ -98,21 +98,29 @@ class Campolucci1999CRBP(Experiment):
     source: ClassVar[str] = "Campolucci, Uncini, Piazza & Rao 1999, IEEE TNN 10(2):253-271, doi:10.1109/72.750549"
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim("worst_difference_from_bptt", 1e-10, "lower", "equal", "CRBP, horizon of the whole sequence", "theorem"),
-        Claim("worst_db_above_back_tsoi", 0.0, "lower", "faster, more stable", "abstract; means, worst system", "read"),
+        Claim(
+            "db_above_back_tsoi_arma_tanh", 0.0, "lower", "faster, more stable", "abstract; mean of the trials", "read"
+        ),
+        Claim(
+            "db_above_back_tsoi_arma_sin", 0.0, "lower", "faster, more stable", "abstract; mean of the trials", "read"
+        ),
+        Claim(
+            "db_above_back_tsoi_narendra", 0.0, "lower", "faster, more stable", "abstract; mean of the trials", "read"
+        ),
         Claim("nmse_db_arma_tanh", -30.0, "lower", "", "identification of the filter and tanh, mean in dB"),
         Claim("nmse_db_narendra", -30.0, "lower", "", "identification of the plant, mean in dB"),
         Claim("nmse_db_without_memory", -10.0, "higher", "", "synapses of one tap", "theorem", control=True),
     )
 
-    num_seeds: int = 5
+    num_seeds: int = 3
     num_samples: int = 100_000
-    num_samples_narendra: int = 150_000
+    num_samples_narendra: int = 300_000
     num_rows_narendra: int = 8
     num_test: int = 3000
     num_neurons: int = 3
-    num_neurons_narendra: int = 12
+    num_neurons_narendra: int = 24
     horizon: int = 10
-    horizon_narendra: int = 4
+    horizon_narendra: int = 2
     lr: float = 0.003
     lr_narendra: float = 0.005
     num_steps: int = 40
@@ -150,7 +158,7 @@ class Campolucci1999CRBP(Experiment):
         db = {key: sum(c.nmse_db for c in runs) / len(runs) for key, runs in courses.items()}
         found = {
             "worst_difference_from_bptt": float(differences[:, -1].max()),
-            "worst_db_above_back_tsoi": max(db[name, "CRBP"] - db[name, "Back & Tsoi"] for name in tasks),
+            **{f"db_above_back_tsoi_{name}": db[name, "CRBP"] - db[name, "Back & Tsoi"] for name in tasks},
             "nmse_db_without_memory": sum(c.nmse_db for c in blind) / len(blind),
             "difference_from_bptt_of_back_tsoi": float(differences[:, 0].mean()),
         }

@@ -20,7 +20,6 @@ from ..core.spec import zeros
 from ..core.tree import Tree
 from ..engines.loop import Loop, restart
 from ..engines.unroll import draw
-from .bptt import _join
 from .linearised import Stretch, Transition, _Inputs, flat_size, learning, moving
 from .rtrl import RTRL
 
@@ -30,16 +29,18 @@ class CRBPCarry(NamedTuple):
 
     Args:
         state: (B, ...) before the oldest of these steps.
-        layers: what `RTRL` carries for each layer there, () before the first chunk.
-        xs: inputs of these steps, None for none.
-        controls: theirs.
+        layers: what `RTRL` carries for each layer there.
+        xs: inputs of these steps, leaves (R, B, ...).
+        reset: (R, B) rows that began again before a step.
+        alive: (R, B) False before the stream.
         rng: of the noise.
     """
 
     state: Tree
     layers: tuple[Any, ...]
     xs: Tree
-    controls: Controls
+    reset: Tensor
+    alive: Tensor
     rng: Tensor
 
 
@@ -60,15 +61,26 @@ class _Layer:
     """One layer along T steps: its outputs, and on the way back what the errors of its outputs mean for its inputs.
 
     Args:
+        controls: of the steps; lengths only without a horizon.
+        alive: (T, B) False in the padding and before the stream, None for nowhere.
         kept: the step before which the state is handed on.
         horizon: steps that an error flows back; None for all.
     """
 
-    def __init__(self, cell: Cell, xs: Tree, state: Tree, controls: Controls, kept: int, horizon: int | None) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        xs: Tree,
+        state: Tree,
+        controls: Controls,
+        alive: Tensor | None,
+        kept: int,
+        horizon: int | None,
+    ) -> None:
         self.cell, self.xs, self.start, self.controls, self.horizon = cell, tree.detach(xs), state, controls, horizon
         self.module = Transition(cell)
         self.num_steps, self.rows = (int(n) for n in tree.leaves(xs)[0].shape[:2])
-        self.alive = controls.alive(self.num_steps)
+        self.alive = alive
         reset = controls.reset
         self.restarted = reset if reset is None or self.alive is None else reset & self.alive
         before, outputs = [], []
@@ -120,11 +132,11 @@ class _Layer:
         if states:
             self.wanted = torch.cat([w.flatten(1) for w in wanted], 1).reshape(self.wanted.shape)
         if any(floats) and states and self.horizon != 0:
-            if self.horizon is None or self.horizon >= self.num_steps - 1:
+            if self.horizon is None:
                 of_inputs = self._through_time(errors)
             else:
                 later = wanted
-                for _ in range(self.horizon - 1):
+                for _ in range(min(self.horizon, self.num_steps) - 1):
                     pulled = _pull(news, states, self._earlier(later))
                     later = [w + _filled(g, w) for w, g in zip(wanted, pulled)]
                 more = _pull(news, inputs, self._earlier(later))
@@ -141,6 +153,8 @@ class _Layer:
             parts = free.split([leaf.shape[2] for leaf in leaves])
             leaves = [torch.where(begun & part, torch.zeros_like(leaf), leaf) for leaf, part in zip(leaves, parts)]
         shifted = [torch.cat([leaf[1:], torch.zeros_like(leaf[:1])]) for leaf in leaves]
+        if self.alive is not None:
+            shifted = [torch.where(self.alive.unsqueeze(-1), leaf, torch.zeros_like(leaf)) for leaf in shifted]
         return [s.reshape(w.shape) for s, w in zip(shifted, wanted)]
 
     def _through_time(self, errors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -268,11 +282,21 @@ class CRBP(LearningRule[CRBPCarry]):
         return RTRL().supports(cell, loss)
 
     def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> CRBPCarry:
-        """The initial state."""
+        """The initial state; nothing is within reach yet."""
         assert isinstance(cell, Cell)
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             state = tree.detach(cell.initial_state(batch_size))
-        return CRBPCarry(state, (), None, Controls(), torch.Generator().manual_seed(seed).get_state())
+        layers, reach = tuple(RTRL().init(layer, batch_size) for layer in _layers(cell)), self._reach(cell)
+        nothing = torch.zeros(reach, batch_size, dtype=torch.bool, device=cell.device)
+        xs = zeros(cell.input_spec, reach, batch_size, dtype=cell.dtype, device=cell.device)
+        if isinstance(cell, StochasticCell):
+            xs = Noisy(xs, draw(cell, xs, generator).noise)
+        return CRBPCarry(state, layers, xs, nothing, nothing, generator.get_state())
+
+    def _reach(self, cell: Cell) -> int:
+        """R, steps before a chunk that its errors come to."""
+        return (self.horizon or 0) * max(0, len(_layers(cell)) - 1)
 
     def step(
         self, cell: nn.Module, carry: CRBPCarry, chunk: Chunk, loss: Loss | SequenceLoss
@@ -294,59 +318,71 @@ class CRBP(LearningRule[CRBPCarry]):
             nothing = torch.zeros((), dtype=cell.dtype, device=cell.device)
             ys = zeros(cell.output_spec, 0, rows, dtype=cell.dtype, device=cell.device)
             return carry, Estimate({n: torch.zeros_like(p) for n, p in parameters.items()}, nothing, nothing, ys)
-        reach = (self.horizon or 0) * max(0, len(_layers(cell)) - 1)
+        reach = self._reach(cell)
         if reach and chunk.controls.lengths is not None:
             raise ValueError(sentence("CRBP", "lengths", "None with a horizon", "lengths", "Set the horizon to None."))
         generator = torch.Generator()
         generator.set_state(carry.rng)
-        xs, alive = chunk.xs, chunk.controls.alive(num_new)
+        xs, controls, alive = chunk.xs, chunk.controls, chunk.controls.alive(num_new)
+        padding = alive
         if alive is not None:
-            xs = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), xs)
+            xs = tree.map(lambda leaf: torch.where(_over(padding, leaf), leaf, torch.zeros_like(leaf)), xs)
         if isinstance(cell, StochasticCell) and not isinstance(xs, Noisy):
             xs = Noisy(xs, draw(cell, xs, generator).noise)
-        controls, num_steps = chunk.controls, num_new
-        if carry.xs is not None:
-            num_past = int(tree.leaves(carry.xs)[0].shape[0])
+        reset, known = carry.reset, carry.alive
+        if reach:
             xs = tree.concatenate([carry.xs, xs])
-            controls = _join(carry.controls, num_past, controls, num_new, rows)
-            num_steps += num_past
-        kept = num_steps - min(reach, num_steps)
+            new = torch.zeros(num_new, rows, dtype=torch.bool, device=reset.device)
+            reset = torch.cat([reset, new if controls.reset is None else controls.reset])
+            known = alive = torch.cat([known, ~new])
+            controls = Controls(reset=reset)
         made: list[_Layer] = []
         with torch.enable_grad():
-            ys, state = self._run(cell, xs, carry.state, controls, kept, made)
-            ys = tree.window(ys, num_steps - num_new, num_steps)
-            if alive is not None:
-                ys = tree.map(lambda leaf: torch.where(_over(alive, leaf), leaf, torch.zeros_like(leaf)), ys)
-            value, weight = weighted_sum(loss.per_step(ys, chunk.targets), chunk.weights, alive)
+            ys, state = self._run(cell, xs, carry.state, controls, alive, num_new, made)
+            ys = tree.window(ys, reach, reach + num_new)
+            if padding is not None:
+                ys = tree.map(lambda leaf: torch.where(_over(padding, leaf), leaf, torch.zeros_like(leaf)), ys)
+            value, weight = weighted_sum(loss.per_step(ys, chunk.targets), chunk.weights, padding)
             found: Sequence[Tensor | None] = [None] * len(parameters)
             if value.requires_grad:
                 found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
         direction = {n: _filled(g, p).detach() for (n, p), g in zip(parameters.items(), found)}
         names = {id(p): n for n, p in parameters.items()}
-        layers = []
-        given = carry.layers or tuple(RTRL().init(layer.cell, rows) for layer in made)
-        for layer, before in zip(made, given):
-            after, found_there = layer.influences(before, kept)
-            layers.append(after)
+        places: dict[int, list[int]] = {}  # a cell that is two layers has two places
+        for i, inside in enumerate(_layers(cell)):
+            places.setdefault(id(inside), []).append(i)
+        layers = list(carry.layers)
+        for layer in made:
+            place = places[id(layer.cell)].pop(0)
+            layers[place], found_there = layer.influences(layers[place], num_new)
             own = learning(layer.cell)
             for name, part in ((n, d) for one in found_there for n, d in one.items()):
                 direction[names[id(own[name])]] = direction[names[id(own[name])]] + part
-        past = tree.detach(tree.window(xs, kept, num_steps)) if reach else None
-        left = controls.window(kept, num_steps) if reach else Controls()
-        after_all = CRBPCarry(tree.detach(state), tuple(layers), past, left, generator.get_state())
-        return after_all, Estimate(direction, value.detach(), weight.detach(), tree.detach(ys))
+        if reach:
+            xs, reset, known = (tree.window(v, num_new, num_new + reach) for v in (xs, reset, known))
+        else:
+            xs = carry.xs
+        after = CRBPCarry(tree.detach(state), tuple(layers), tree.detach(xs), reset, known, generator.get_state())
+        return after, Estimate(direction, value.detach(), weight.detach(), tree.detach(ys))
 
     def _run(
-        self, cell: Cell, xs: Tree, state: Tree, controls: Controls, kept: int, made: list[_Layer]
+        self,
+        cell: Cell,
+        xs: Tree,
+        state: Tree,
+        controls: Controls,
+        alive: Tensor | None,
+        kept: int,
+        made: list[_Layer],
     ) -> tuple[Tree, Tree]:
         """The cell along all steps, layer by layer: outputs, and the state before step ``kept``."""
         if _is_layered(cell):
             assert isinstance(cell, CompositeCell)
             inside = controls.without_forcing()
-            return cell.compose(lambda part, x, s: self._run(part, x, s, inside, kept, made), quiet(xs), state)
+            return cell.compose(lambda part, x, s: self._run(part, x, s, inside, alive, kept, made), quiet(xs), state)
         if isinstance(cell, PointwiseCell):
             return cell.pointwise(xs), ()
-        layer = _Layer(cell, xs, state, controls, kept, self.horizon)
+        layer = _Layer(cell, xs, state, controls, alive, kept, self.horizon)
         made.append(layer)
         inputs = _floating(xs)
         floats = iter(_Pass.apply(layer, len(inputs), *inputs, *learning(cell).values()))
