@@ -44,6 +44,14 @@ def test_units_that_see_only_themselves_make_the_exact_rule_local() -> None:
     assert not audit(SnAp(2), ElmanCell(2, 4)).in_space
 
 
+def test_fixed_random_feedback_is_connections() -> None:
+    from recurra.learning import RFLO
+
+    found = audit(RFLO(), Readout(ElmanCell(2, 4), 3))
+    assert found.in_space, found.why
+    assert found.in_time
+
+
 @dataclass(frozen=True)
 class Changed(LearningRule[Any]):
     """The gradient of one step, changed by a function of direction and outputs."""

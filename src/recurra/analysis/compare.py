@@ -297,7 +297,18 @@ def draw_comparison(figure: Any, found: Sequence[Compared], num_steps: int) -> N
         num_steps: T of its chunks.
     """
     shown = [one for one in found if one.refused is None]
-    palette = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377", "#777777", "#aa8800")
+    palette = (
+        "#0077bb",
+        "#ee7733",
+        "#009988",
+        "#cc3311",
+        "#33bbee",
+        "#ee3377",
+        "#777777",
+        "#aa8800",
+        "#663399",
+        "#225522",
+    )
     colors = {id(one): palette[i % len(palette)] for i, one in enumerate(shown)}
     left, middle, right = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1.1, 1.1, 1.6]})
     for row, one in enumerate(reversed(shown)):
@@ -315,7 +326,9 @@ def draw_comparison(figure: Any, found: Sequence[Compared], num_steps: int) -> N
     lowest = min([0.0, *(one.cosine for one in shown)])
     left.set(xlabel="cosine with the gradient", xlim=(lowest - 0.05 if lowest < 0 else 0, 1.05))
     middle.set(xlabel="microseconds a step", xscale="log")
-    middle.margins(x=0.35)
+    times = [one.us_per_step for one in shown]
+    middle.set_xlim(10 ** math.floor(math.log10(min(times)) - 0.3), max(times) * 10)
+    middle.xaxis.set_minor_formatter("")
     right.set(xlabel="step of the trajectory", ylabel="cosine, chunk by chunk", ylim=(None, 1.05))
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ..core import tree
 from ..core.cell import Cell, StochasticCell, quiet
@@ -60,7 +61,8 @@ def audit(rule: LearningRule[Any], cell: Cell, loss: Loss | None = None, *, seed
     Space: every number is followed from the parameters, inputs, states and targets to the direction (`Places`). Which unit a
     row or a column of a weight belongs to is found out in the same way, from one step of the cell. The update of the weight
     from unit j to unit i may be made of what is at i, at j and at their connection. A unit may gather what its connections
-    bring, so errors that travel backwards along the connections are local, as in the literature.
+    bring, so errors that travel backwards along the connections are local, as in the literature. A matrix that a rule carries
+    and never changes, of a weight's shape, is taken for connections of its own between the same units.
 
     Time: a rule that says the same of a stream in single steps as of the whole needs one step at a time; it is local in time
     if what it holds then does not grow from step 20 to step 40. Otherwise it has to see the stream at once, and what it holds
@@ -132,6 +134,8 @@ def _space(rule: LearningRule[Any], cell: Cell, loss: Loss, seed: int) -> dict[s
     follow = given.places(chunk)
     with follow:
         carry = rule.init(cell, 1, seed=seed)
+    after, _ = rule.step(cell, carry, _cut(chunk, 0, SPACE_STEPS), loss)
+    given.place_fixed(follow, carry, after)
     given.place_state(follow, carry)
     estimates: list[Estimate] = []
     with follow:
@@ -283,6 +287,14 @@ class _Map:
         for t, labels in zip(tree.leaves(state) if state is not None else (), self.states):
             if isinstance(t, Tensor) and t.shape[1:] == labels.shape[1:]:
                 follow.place(t, self._mask(labels[..., None], self.number.__getitem__, self.num_places))
+
+    def place_fixed(self, follow: Places, carry: Any, after: Any) -> None:
+        """Matrices that a rule carries and never changes: connections between the units of the weight of their shape."""
+        shapes = {p.shape: name for name, p in reversed(list(self.cell.named_parameters())) if p.ndim == 2}
+        before = [t for t in tree_leaves(carry) if isinstance(t, Tensor)]
+        for t, later in zip(before, [t for t in tree_leaves(after) if isinstance(t, Tensor)]):
+            if t.is_floating_point() and t.shape in shapes and bool(t.any()) and torch.equal(t, later):
+                follow.place(t, self.parameter(shapes[t.shape]))
 
     def parameter(self, name: str) -> Tensor:
         """(..., N) the two ends of each weight."""
