@@ -6,21 +6,29 @@ import inspect
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from torch.utils import _pytree
 
+from recurra.cells import ElmanCell
+from recurra.core import Chunk, MeanSquaredError
 from recurra.core.catalog import members
 from recurra.core.rule import LearningRule
 from recurra.estimators import OnlineClassifier, OnlineForecaster, load_estimator
 from recurra.estimators.named import Named
 from recurra.estimators.online.level import Level
 from recurra.estimators.online.rows import Rows
+from recurra.learning import Adam, Online
+from recurra.learning.native_loop import Bound
+from recurra.wrappers import Readout
 
 SMALL: dict[str, Any] = {"cell": "ElmanCell", "hidden_size": 4, "rule": "TruncatedBPTT", "lr": 0.01}
 Model = OnlineForecaster | OnlineClassifier
@@ -198,6 +206,37 @@ def test_rows_together_are_rows_one_by_one(kind: Any, rule: str) -> None:
     assert one.num_learned_ == whole.num_learned_ == 60
     if kind is OnlineClassifier:
         assert list(one.labels_) == ["x", "y", True, 4, "z", "w"]
+
+
+@pytest.mark.parametrize("rule", ["RTRL", "EProp", "UORO"])
+def test_bound_steps_are_those_of_online(rule: str) -> None:
+    cell = Readout(ElmanCell(2, 3), 1).double()
+    online = Online(members("rules")[rule](), MeanSquaredError(), Adam(lr=0.01))
+    xs = torch.randn(12, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one = Chunk(xs[:1], xs[:1, :, :1])
+    start, before = online.init(cell, 1), [p.detach().clone() for p in cell.parameters()]
+    found = []
+    for way in ("bound", "run"):
+        with torch.no_grad():
+            for p, value in zip(cell.parameters(), before):
+                p.copy_(value)
+        state: Any = start
+        steps = online.bind(cell, state, one)
+        assert isinstance(steps, Bound)
+        outputs = []
+        for t in range(12):
+            chunk = Chunk(xs[t : t + 1], xs[t : t + 1, :, :1])
+            if way == "run":
+                state, trace = replace(online, native=True).run(cell, state, chunk)
+            else:
+                if t == 6:  # a state that came from elsewhere
+                    state = _pytree.tree_map(torch.clone, state)
+                state, trace = steps.run(state, chunk)
+            outputs += [*trace]
+        found.append([*outputs, *_pytree.tree_leaves(tuple(state)), *(p.detach().clone() for p in cell.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+    weighted = one._replace(weights=torch.ones(1, 1).double())
+    assert online.bind(cell, start, weighted) == "the chunk has weights or controls"
 
 
 def test_more_inputs_and_outputs_change_no_answer() -> None:
@@ -453,16 +492,17 @@ def test_a_net_that_diverges_stays_as_it_was(num: int) -> None:
     ):
         model.partial_fit(None, values[num : num + 30])
     assert content(model) == before
-    assert (model.learner_._fast is not None and model.learner_._fast.native) == (num > 100)  # type: ignore[union-attr]
+    assert isinstance(model.learner_.fast, Bound) == (num > 100)  # type: ignore[union-attr]
     model.set_params(lr=0.01).learn_one(values[num])
 
 
 # --- folders ---
 
 
-def test_a_loaded_model_goes_on_bit_for_bit_in_machine_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["SnAp(n=1)", "UORO"])
+def test_a_loaded_model_goes_on_bit_for_bit_in_machine_code(rule: str, tmp_path: Path) -> None:
     """Saved before the net is compiled and after it; a row with a weight and a new sequence on the way."""
-    model = OnlineForecaster(**{**SMALL, "rule": "SnAp(n=1)"})
+    model = OnlineForecaster(**{**SMALL, "rule": rule, "lr": 0.001})
     rows = list(numbers(150))
     for t, (x, y) in enumerate(rows[:140]):
         model.learn_one(x, y)
@@ -473,7 +513,7 @@ def test_a_loaded_model_goes_on_bit_for_bit_in_machine_code(tmp_path: Path) -> N
         for x, y in rows[t + 1 : 140]:
             other.learn_one(x, y)
         assert content(other) == content(model)
-    assert model.learner_._fast.native  # type: ignore[union-attr]
+    assert isinstance(model.learner_.fast, Bound)  # type: ignore[union-attr]
     for m in (model, other):
         m.learn_one(*rows[140][::-1], w=2.0)
         m.new_sequence()

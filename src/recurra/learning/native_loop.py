@@ -51,6 +51,11 @@ def native_run(
     online: Online, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor
 ) -> Callable[[], Done] | str:
     """What `Online.run` does, in machine code, as a function to be called; or the reason why there is none."""
+    found = _steps(online, cell, state, chunk, factor)
+    return found if isinstance(found, str) else partial(found[0].run, found[1])
+
+
+def _steps(online: Online, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> tuple[Steps, _Form] | str:
     form = _Form(online, cell, state, chunk, factor)
     reason = form.refused()
     if reason is not None:
@@ -72,7 +77,58 @@ def native_run(
     if isinstance(steps, str):
         return steps
     form.draws = steps.draws
-    return partial(steps.run, form)
+    return steps, form
+
+
+class Bound:
+    """A stream's steps in machine code by one small call each: what `native_run` looks up every time was looked up once.
+
+    As long as it is used, nobody else changes the cell's options, buffers or which parameters learn. Chunks have neither
+    weights nor controls, and leaves as the one that it was made from.
+
+    Args:
+        steps: compiled.
+        form: of the first chunk.
+    """
+
+    def __init__(self, steps: Steps, form: _Form) -> None:
+        self.steps, self.form = steps, form
+        self.parameters = list(learning(form.cell).values())
+        self.fixed = form.fixed()
+        self.last: tuple[OnlineState, list[Any]] = (form.state, form.leaves)
+
+    def run(self, state: OnlineState, chunk: Chunk) -> Done:
+        """See `Online.run`."""
+        form, parameters = self.form, self.parameters
+        leaves = self.last[1] if state is self.last[0] else _pytree.tree_leaves(tuple(state))
+        inputs = [*tree.leaves(chunk.xs), *tree.leaves(chunk.targets)]
+        rng = None
+        if form.draws:
+            form.leaves = leaves
+            drawn, rng = form.drawn(int(inputs[0].shape[0]))
+            inputs += drawn
+        values = [*(p.detach() for p in parameters), *(leaves[i] for i in form.moving)]
+        outputs, last = self.steps.plan.run(self.fixed, inputs, values, int(inputs[0].shape[0]))
+        with torch.no_grad():
+            for p, value in zip(parameters, last):
+                p.copy_(value)
+        leaves = list(leaves)
+        if form.draws:
+            leaves[form.rng] = rng
+        for i, value in zip(form.moving, last[len(parameters) :]):
+            leaves[i] = value
+        new = OnlineState(*_pytree.tree_unflatten(leaves, form.structure))
+        self.last = new, leaves
+        losses, weights, *ys = outputs
+        return new, OnlineTrace(losses, weights, tree.unflatten(self.steps.y_like, ys))
+
+
+def bind(online: Online, cell: Cell, state: OnlineState, chunk: Chunk) -> Bound | str:
+    """Steps like this chunk's as a `Bound`, or the reason why there is no machine code for them."""
+    if chunk.weights is not None or any(c is not None for c in chunk.controls):
+        return "the chunk has weights or controls"
+    found = _steps(online, cell, state, chunk, torch.ones((), dtype=cell.dtype))
+    return found if isinstance(found, str) else Bound(*found)
 
 
 def _made(form: _Form) -> Any:

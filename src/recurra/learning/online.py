@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from ..core.spec import zeros
 from ..core.tree import Tree
 from .linearised import learning
 from .updates import UpdateRule
+
+if TYPE_CHECKING:
+    from .native_loop import Bound
 
 
 class OnlineState(NamedTuple):
@@ -178,6 +181,23 @@ class Online:
         check_sequence(cell, chunk.xs, None, chunk.controls)
         go = native_run(self, cell, state, chunk, torch.ones((), dtype=cell.dtype))
         return go if isinstance(go, str) else None
+
+    def bind(self, cell: Cell, state: OnlineState, chunk: Chunk) -> Bound | str:
+        """Chunks of this form in machine code with little to do for each call: single steps of a stream that comes slowly.
+
+        Args:
+            cell: what learns; while the result is used, nobody else changes its options.
+            state: from `init` or the last call.
+            chunk: an example of those to come, without weights and controls.
+
+        Returns:
+            Its ``run(state, chunk)`` is that of `Online.run`; or the reason why there is no machine code for such chunks.
+        """
+        from .native_loop import bind
+
+        self._check(cell)
+        check_sequence(cell, chunk.xs, None, chunk.controls)
+        return bind(self, cell, state, chunk)
 
     def _check(self, cell: Cell) -> None:
         reason = self.rule.supports(cell, self.loss)

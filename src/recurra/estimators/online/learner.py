@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from ...core.controls import Controls
 from ...core.loss import CrossEntropy, Loss
 from ...core.rule import Chunk, LearningRule
 from ...core.tree import Tree
-from ...learning import SGD, Adam, Online, OnlineState, UpdateRule
+from ...learning import SGD, Adam, Online, OnlineState, OnlineTrace, UpdateRule
+from ...learning.native_loop import Bound
 from ...training.batches import mixed_seed
 from ...training.checkpoint import Tensors, below_prefix, classes_in, pack, unpack, with_prefix
 from ...wrappers import Readout, Stack
@@ -104,7 +105,7 @@ class Learner:
     def __init__(self, settings: Settings, loss: Loss, num_inputs: int, num_outputs: int) -> None:
         self.settings, self.loss = settings, loss
         self.online = settings.online(loss)
-        self._fast: Online | None = None
+        self.fast: Bound | str | None = None
         self.num_grown = self.num_steps = 0
         self.cell = settings.network(num_inputs, num_outputs, 0)
         self.parameters = list(self.cell.parameters())
@@ -146,7 +147,7 @@ class Learner:
                 hint = "Only lr may change in mid-stream; begin a new model."
                 raise ValueError(sentence(settings.where, name, f"{old!r} as before", repr(new), hint))
         settings.check()
-        self.settings, self.online, self._fast = settings, settings.online(self.loss), None
+        self.settings, self.online, self.fast = settings, settings.online(self.loss), None
 
     # --- steps ---
 
@@ -178,7 +179,7 @@ class Learner:
         before = [p.detach().clone() for p in parameters]
         try:
             chunk = Chunk(inputs, targets, given, Controls(reset=reset))
-            state, trace = self._way(chunk).run(self.cell, self.state, chunk)
+            state, trace = self._run(chunk)
             if not (_finite(trace.losses) and all(map(_finite, parameters))):
                 want, hint = "finite", "The net is as it was before. Try a smaller lr, or new_sequence()."
                 got = f"one that is not, at a learning rate of {self.settings.lr:g}"
@@ -191,17 +192,18 @@ class Learner:
         self.state = state
         self.num_steps += len(xs)
 
-    def _way(self, chunk: Chunk) -> Online:
-        """Machine code for single steps too, once the net has kept its size for a while; rare forms of a step need none.
+    def _run(self, chunk: Chunk) -> tuple[OnlineState, OnlineTrace]:
+        """By machine code for single steps too, once the net has kept its size for a while; rare forms of a step need none.
 
-        This depends on the number of steps alone, so that a model that was saved and loaded takes the same way.
+        This depends on nothing but what is saved, so that a model that was loaded takes the same way.
         """
         if self.num_steps < SETTLED or chunk.weights is not None or chunk.controls.reset is not None:
-            return self.online
-        if self._fast is None:
-            native = self.online.why_not_native(self.cell, self.state, chunk) is None
-            self._fast = replace(self.online, native=native)
-        return self._fast
+            return self.online.run(self.cell, self.state, chunk)
+        if self.fast is None:
+            self.fast = self.online.bind(self.cell, self.state, chunk)
+        if isinstance(self.fast, str):
+            return self.online.loop(self.cell, self.state, chunk, torch.ones((), dtype=torch.float64))
+        return self.fast.run(self.state, chunk)
 
     def after_a_step(self) -> OnlineState:
         """What is carried after one step that nothing is learned from: the kinds of all that may be carried."""
@@ -220,7 +222,7 @@ class Learner:
         """
         old_cell, old_state, net_state = self.cell, self.state, self.net_state
         self.num_grown += 1
-        self.num_steps, self._fast = 0, None
+        self.num_steps, self.fast = 0, None
         self.cell = self.settings.network(num_inputs, num_outputs, self.num_grown)
         with torch.no_grad():
             for new, old in zip(self.cell.parameters(), old_cell.parameters()):
@@ -237,7 +239,8 @@ class Learner:
         tensors.update(with_prefix("net", self.cell.state_dict().items()))
         sizes = {"num_inputs": self.num_inputs, "num_outputs": self.num_outputs, "num_grown": self.num_grown}
         sizes["num_steps"] = self.num_steps
-        return {**sizes, "state": pack(tuple(self.state), tensors, "state")}
+        slow = self.fast if isinstance(self.fast, str) else None
+        return {**sizes, "why_slow": slow, "state": pack(tuple(self.state), tensors, "state")}
 
     @classmethod
     def unpack(cls, settings: Settings, loss: Loss, packed: Mapping[str, Any], tensors: Tensors) -> Learner:
@@ -252,6 +255,8 @@ class Learner:
                 raise ValueError("its sizes are not those of its weights")  # before memory is asked for
         learner = cls(settings, loss, packed["num_inputs"], packed["num_outputs"])
         learner.num_grown, learner.num_steps = int(packed["num_grown"]), int(packed["num_steps"])
+        if packed["why_slow"] is not None:
+            learner.fast = str(packed["why_slow"])
         weights = below_prefix("net", tensors)
         own = learner.cell.state_dict()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in weights.items()}:
