@@ -116,7 +116,7 @@ def run(*, quick: bool = False) -> Section:
 
 
 def _run(quick: bool) -> Section:
-    steps, slow, rounds = (100, 5, 2) if quick else (1000, 40, 15)
+    steps, slow, rounds = (100, 5, 2) if quick else (5000, 40, 15)
     rows: list[tuple[str, ...]] = []
     missed: list[str] = []
     for case in CASES:

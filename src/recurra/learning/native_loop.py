@@ -163,9 +163,11 @@ class _Form:
 
     def __init__(self, online: Online, cell: Cell, state: OnlineState, chunk: Chunk, factor: Tensor) -> None:
         self.online, self.cell, self.state, self.chunk, self.factor = online, cell, state, chunk, factor
-        self.names = list(learning(cell))
-        held = {name: t for name, t in (*cell.named_parameters(), *cell.named_buffers()) if name not in self.names}
+        self.parameters = learning(cell)
+        self.names = list(self.parameters)
+        held = {n: t for n, t in (*cell.named_parameters(), *cell.named_buffers()) if n not in self.parameters}
         self.held_names = [name for name, t in held.items() if t.is_floating_point() or t.dtype == torch.bool]
+        self.held = [held[name] for name in self.held_names]
         self.baked = [(name, t) for name, t in held.items() if name not in self.held_names]
         self.leaves, self.structure = _pytree.tree_flatten(tuple(state))
         self.moving = [i for i, leaf in enumerate(self.leaves) if _is_number(leaf)]
@@ -235,12 +237,11 @@ class _Form:
 
     def fixed(self) -> list[Tensor]:
         """What does not learn."""
-        held = dict((*self.cell.named_parameters(), *self.cell.named_buffers()))
-        return [held[name].detach() for name in self.held_names]
+        return [t.detach() for t in self.held]
 
     def states(self) -> list[Tensor]:
         """Parameters, then what moves of carry and update."""
-        return [*(p.detach() for p in learning(self.cell).values()), *(self.leaves[i].detach() for i in self.moving)]
+        return [*(p.detach() for p in self.parameters.values()), *(self.leaves[i].detach() for i in self.moving)]
 
     def step(
         self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor], *, probe: bool = False
@@ -418,7 +419,7 @@ class Steps:
             drawn, rng = form.drawn(int(inputs[0].shape[0]))
             inputs += drawn
         outputs, last = self.plan.run(form.fixed(), inputs, form.states(), int(inputs[0].shape[0]))
-        parameters = learning(form.cell)
+        parameters = form.parameters
         with torch.no_grad():
             for p, value in zip(parameters.values(), last):
                 p.copy_(value)

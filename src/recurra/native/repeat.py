@@ -19,6 +19,9 @@ from .lower import Evaluator, Loop, Matmul, Program, Reduce, Root, Slot, lower, 
 from .plan import _BLOCK, _leaves, _torch
 from .whole import Step, capture_whole
 
+_LONG = 40_000
+"""Characters of a program from which on its loops are left rolled up, which builds in an eighth of the time."""
+
 
 class Repeated:
     """A step, compiled. State goes around inside; inputs and outputs have a value for every step.
@@ -41,7 +44,7 @@ class Repeated:
         writer = Writer(bits, machine(bits), apart=True)
         writer.program("repeat", self.program, len(self.buffers), down=False)
         self.text = writer.text(*target_text())
-        self.code: Code = build(self.text, ("repeat",), short=True)
+        self.code: Code = build(self.text, ("repeat",), short=len(self.text) > _LONG)
 
     def _lower(self) -> None:
         whole = self.whole
