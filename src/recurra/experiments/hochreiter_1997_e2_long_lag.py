@@ -53,7 +53,7 @@ class Hochreiter1997LongLag(Experiment):
         2a (no output gates, logistic g, h(a) = a), and the learning rate is 0.1 instead of 0.01, with which the task is
         learned as soon but errors of 0.2 and more stay for long. The neural sequence chunker is not run. The controls have
         one self-recurrent logistic unit and ``control_most`` sequences instead of 5,000,000; backpropagation through time
-        goes with Adam, in batches. Fewer trials of 2c; q = p only.
+        goes with Adam, in batches. Fewer trials; q = p only.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e2-long-lag"
@@ -70,8 +70,8 @@ class Hochreiter1997LongLag(Experiment):
         Claim("solved_share_bptt_2a", 0.0, "lower", "0 %", "table 2, BPTT", "read", control=True),
     )
 
-    num_trials: int = 18
-    num_trials_lag: int = 3
+    num_trials: int = 6
+    num_trials_lag: int = 1
     lag: int = 100
     lags: tuple[int, ...] = (50, 100, 200)
     most: int = 20_000
@@ -81,7 +81,7 @@ class Hochreiter1997LongLag(Experiment):
     weight_range: float = 0.2
     block: int = 250
     control_lag: int = 10
-    control_most: int = 50_000
+    control_most: int = 10_000
 
     @classmethod
     def smoke(cls) -> Self:

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import torch
 
-from ..cells import ElmanCell, GRUCell, LSTMCell
+from ..cells import ElmanCell, LSTMCell
 from ..core import Cell, Chunk, Claim, Experiment, Log
 from ..tasks.marked_numbers import TOLERANCE, marked_numbers
 from ..wrappers import Readout
@@ -36,15 +36,15 @@ class Hochreiter1997Adding(Experiment):
     """Adding two marked numbers: memory cells keep real values exactly for hundreds of steps.
 
     *Faithful*: the cell of 1997, one sequence after the other, the truncated gradient, plain gradient descent with an update
-    at the end of every sequence. *Modern*: batches, backpropagation through time, Adam; LSTM with forget gates, gated
-    recurrent units, and tanh units (Elman), which fail.
+    at the end of every sequence. *Modern*: batches, backpropagation through time, Adam; LSTM with forget gates and the
+    chrono initialisation, and tanh units (Elman), which fail.
 
     A trial ends when, of the last 2,000 sequences, none was wrong (an error of 0.04 or more) and the mean error is below
     0.01. It is then tested on 2,560 new ones.
 
     Args:
         num_trials: faithful trials with T = 100.
-        num_trials_long: the same with T = 500.
+        num_trials_long: the same with T = 500; with 0 of them, their metrics are NaN and their bars not met.
         most: sequences that a trial may take, T = 100.
         most_long: the same with T = 500.
         lr: learning rate of gradient descent.
@@ -73,12 +73,11 @@ class Hochreiter1997Adding(Experiment):
         Claim("wrong_500", 1.0, "lower", "0 of 2560", "table 7, T = 500", "read"),
         Claim("sequences_500", 209_000, "lower", "209,000", "table 7, T = 500", "read"),
         Claim("sequences_modern_lstm", 100_000, "lower", "", "T = 100, LSTM, BPTT and Adam"),
-        Claim("sequences_modern_gru", 100_000, "lower", "", "T = 100, GRU, BPTT and Adam"),
         Claim("wrong_share_elman", 0.1, "higher", "", "T = 100, tanh units, BPTT and Adam", control=True),
     )
 
-    num_trials: int = 5
-    num_trials_long: int = 1
+    num_trials: int = 3
+    num_trials_long: int = 0
     most: int = 200_000
     most_long: int = 500_000
     lr: float = 0.5
@@ -87,7 +86,7 @@ class Hochreiter1997Adding(Experiment):
     num_test: int = 2560
     num_trials_modern: int = 1
     modern_size: int = 16
-    modern_most: int = 100_000
+    modern_most: int = 40_000
     modern_batch_size: int = 20
     modern_lr: float = 5e-3
 
@@ -108,25 +107,25 @@ class Hochreiter1997Adding(Experiment):
 
     def run(self, log: Log) -> Mapping[str, float]:
         """T = 100 and 500 faithfully, then the modern nets."""
-        progress = Stages(log, {"T = 100": 2, "T = 500": 4, "LSTM": 1, "GRU": 1, "Elman": 1})
+        progress = Stages(log, {"T = 100": 2, "T = 500": 4, "LSTM": 1, "Elman": 1})
         short, wrong, weights = self._faithful(100, self.num_trials, self.most, progress("T = 100"))
         far, wrong_far, _ = self._faithful(500, self.num_trials_long, self.most_long, progress("T = 500"))
         lstm, wrong_lstm = self._modern(partial(LSTMCell, chrono_steps=100), progress("LSTM"))
-        gru, wrong_gru = self._modern(GRUCell, progress("GRU"))
         _, wrong_elman = self._modern(ElmanCell, progress("Elman"))
-        log.figure("errors", lambda figure: draw_errors(figure, {"T = 100": short, "T = 500": far}, TOLERANCE))
+        log.figure(
+            "errors",
+            lambda figure: draw_errors(figure, {"T = 100": short, "T = 500": far}, TOLERANCE),
+        )
         return {
             "wrong_100": wrong,
             "sequences_100": mean([trial.presented for trial in short]),
             "wrong_500": wrong_far,
             "sequences_500": mean([trial.presented for trial in far]),
             "sequences_modern_lstm": lstm,
-            "sequences_modern_gru": gru,
             "wrong_share_elman": wrong_elman / self.num_test,
             "solved_100": sum(trial.solved for trial in short),
             "solved_500": sum(trial.solved for trial in far),
             "wrong_modern_lstm": wrong_lstm,
-            "wrong_modern_gru": wrong_gru,
             "weights": weights,
         }
 
@@ -134,7 +133,7 @@ class Hochreiter1997Adding(Experiment):
         self, num_steps: int, num_trials: int, most: int, progress: Callable[[float], None]
     ) -> tuple[list[Learned], float, int]:
         """Trials, mean number of wrong answers in the test, number of weights."""
-        trials, wrong = [], []
+        trials, wrong, weights = [], [], 0
         for seed in range(num_trials):
             generator = torch.Generator().manual_seed(seed)
             net = net_1997(
@@ -146,6 +145,7 @@ class Hochreiter1997Adding(Experiment):
                 input_gate_bias=(-3.0, -6.0),
                 generator=generator,
             )
+            weights = num_weights(net)
             learner = Learner(net, _LINEAR, self.lr)
 
             def present(count: int, learner: Learner = learner, generator: torch.Generator = generator) -> Answers:
@@ -162,7 +162,7 @@ class Hochreiter1997Adding(Experiment):
             trials.append(trial)
             errors = learner.try_out(marked_numbers(num_steps, self.num_test, generator)).largest_error
             wrong.append(float((errors >= TOLERANCE).sum()))
-        return trials, mean(wrong), num_weights(net)
+        return trials, mean(wrong), weights
 
     def _modern(self, kind: Callable[..., Cell], progress: Callable[[float], None]) -> tuple[float, float]:
         """Mean number of sequences until the same criterion holds, and of wrong answers in the test."""

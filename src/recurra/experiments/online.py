@@ -267,12 +267,13 @@ def until_right_in_batches(
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of some numbers."""
-    return sum(values) / len(values)
+    """Of some numbers; NaN of none."""
+    return sum(values) / len(values) if values else float("nan")
 
 
 def draw_errors(figure: Any, parts: Mapping[str, list[Learned]], tolerance: float, width: int = 500) -> None:
-    """A picture: the mean error of each trial along its sequences."""
+    """A picture: the mean error of each trial along its sequences; parts without trials are left out."""
+    parts = {name: trials for name, trials in parts.items() if trials}
     axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for axis, (name, trials) in zip(axes, parts.items()):
         for trial in trials:
