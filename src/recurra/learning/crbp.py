@@ -220,6 +220,11 @@ def _over(mask: Tensor, leaf: Tensor) -> Tensor:
     return mask.reshape(*mask.shape, *[1] * (leaf.ndim - mask.ndim))
 
 
+def _cleared(values: Tree, mask: Tensor) -> Tree:
+    """Zeros where the mask (T, B) is False."""
+    return tree.map(lambda leaf: torch.where(_over(mask, leaf), leaf, torch.zeros_like(leaf)), values)
+
+
 def _pull(outputs: list[Tensor], inputs: list[Tensor], errors: Sequence[Tensor]) -> list[Tensor | None]:
     """Errors of outputs pulled back to inputs; the graph stays."""
     pairs = [(out, error) for out, error in zip(outputs, errors) if out.requires_grad]
@@ -325,8 +330,8 @@ class CRBP(LearningRule[CRBPCarry]):
         generator.set_state(carry.rng)
         xs, controls, alive = chunk.xs, chunk.controls, chunk.controls.alive(num_new)
         padding = alive
-        if alive is not None:
-            xs = tree.map(lambda leaf: torch.where(_over(padding, leaf), leaf, torch.zeros_like(leaf)), xs)
+        if padding is not None:
+            xs = _cleared(xs, padding)
         if isinstance(cell, StochasticCell) and not isinstance(xs, Noisy):
             xs = Noisy(xs, draw(cell, xs, generator).noise)
         reset, known = carry.reset, carry.alive
@@ -341,7 +346,7 @@ class CRBP(LearningRule[CRBPCarry]):
             ys, state = self._run(cell, xs, carry.state, controls, alive, num_new, made)
             ys = tree.window(ys, reach, reach + num_new)
             if padding is not None:
-                ys = tree.map(lambda leaf: torch.where(_over(padding, leaf), leaf, torch.zeros_like(leaf)), ys)
+                ys = _cleared(ys, padding)
             value, weight = weighted_sum(loss.per_step(ys, chunk.targets), chunk.weights, padding)
             found: Sequence[Tensor | None] = [None] * len(parameters)
             if value.requires_grad:
