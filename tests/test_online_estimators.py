@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -288,7 +289,7 @@ def test_either_order_of_features_and_value() -> None:
 
 
 def test_a_wave_is_forecast() -> None:
-    model = OnlineForecaster(cell="GRUCell", hidden_size=8, rule="TruncatedBPTT(k1=1, k2=4)", lr=0.02)
+    model = OnlineForecaster(cell="GRUCell", hidden_size=8, rule="EProp", lr=0.02)
     wave = np.sin(np.arange(520) / 3)
     model.partial_fit(None, wave[:500])
     ahead = np.array(model.forecast(20))
@@ -514,12 +515,13 @@ def test_a_loaded_model_goes_on_bit_for_bit_in_machine_code(rule: str, tmp_path:
             other.learn_one(x, y)
         assert content(other) == content(model)
     assert isinstance(model.learner_.fast, Bound)  # type: ignore[union-attr]
-    for m in (model, other):
+    copied = pickle.loads(pickle.dumps(model))
+    for m in (model, other, copied):
         m.learn_one(*rows[140][::-1], w=2.0)
         m.new_sequence()
         for x, y in rows[141:]:
             m.learn_one(x, y)
-    assert content(other) == content(model)
+    assert content(other) == content(model) == content(copied)
 
 
 @pytest.mark.parametrize("rule", ["TruncatedBPTT(k1=1, k2=3)", "RTRL", "UORO", "SnAp(n=1)"])

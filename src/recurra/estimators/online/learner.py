@@ -118,6 +118,10 @@ class Learner:
             hint = "RTRL, UORO, 'SnAp(n=1)' and 'TruncatedBPTT(k1=1, k2=16)' do."
             raise ValueError(sentence(settings.where, "rule", want, settings.rule, hint))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its machine code anew."""
+        return {**self.__dict__, "fast": self.fast if isinstance(self.fast, str) else None}
+
     @property
     def num_inputs(self) -> int:
         """D."""
