@@ -92,8 +92,8 @@ class Campolucci1999CRBP(Experiment):
         Adam in the place of plain steps; a new sample at every step in the place of epochs. The plant's output of the step
         before is given to the net beside its input (the series-parallel form), and there feedback taps are bounded. In our
         memory of the paper the filter is followed by sin(pi z); tanh stands here too because the bar was set for it. In that
-        form the plant needs no dynamics behind the first layer, where alone the algorithms differ, and the trials differ by more
-        than the algorithms; its error is still falling with the learning rate when the stream ends.
+        form the plant needs no dynamics behind the first layer, where alone the algorithms differ; the trials differ by more
+        than the algorithms, and its error is still falling with the learning rate when the stream ends.
     """
 
     id: ClassVar[str] = "campolucci-1999-crbp"
