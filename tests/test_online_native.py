@@ -196,3 +196,14 @@ def test_products_of_two_matrices(sizes: tuple[int, int, int], dtype: torch.dtyp
     found, _ = Repeated(step, [], inputs, [zero]).run([], [t[None] for t in inputs], [zero], 1)
     for product in found:
         torch.testing.assert_close(product[0], a @ b)
+
+
+def test_chunks_of_any_length_share_a_plan() -> None:
+    from recurra.learning import native_loop
+
+    cell = ElmanCell(2, 3)
+    online = Online(TruncatedBPTT(), MeanSquaredError(), SGD(lr=0.1), native=True)
+    state = online.init(cell, 1)
+    for num_steps in (12, 20, 13):
+        state, _ = online.run(cell, state, _chunk(cell, num_steps))
+    assert len(native_loop._STEPS[cell]) == 1

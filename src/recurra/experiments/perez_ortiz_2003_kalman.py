@@ -145,7 +145,8 @@ class PerezOrtiz2003Kalman(Experiment):
         context sensitive languages with LSTM trained with Kalman filters", ICANN (read: abstracts; settings are our own)
     Differs:
         Exact derivatives (real-time recurrent learning) where the paper has LSTM's truncated ones. How far a net gets is the
-        best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings.
+        best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings. Five nets
+        and 2000 strings; gradient descent, whose learning rate is the best of three, ends when n <= 10 are right.
     """
 
     id: ClassVar[str] = "perez-ortiz-2003-kalman"
@@ -159,11 +160,11 @@ class PerezOrtiz2003Kalman(Experiment):
         Claim("best_reach_elman", 100, "lower", "unsolvable by classical nets", "title; the same filter", control=True),
     )
 
-    num_seeds: int = 10
+    num_seeds: int = 5
     hidden_size: int = 2
     longest: int = 10
-    num_strings: int = 6000
-    num_strings_gradient: int = 15000
+    num_strings: int = 2000
+    num_strings_gradient: int = 5000
     every: int = 50
     furthest: int = 1200
     p0: float = 100.0
@@ -171,9 +172,9 @@ class PerezOrtiz2003Kalman(Experiment):
     r: tuple[float, float, int] = (10.0, 0.1, 10000)
     lr: float = 0.03
     momentum: float = 0.0
-    num_seeds_gradient: int = 10
+    num_seeds_gradient: int = 5
     elman_size: int = 6
-    num_seeds_control: int = 3
+    num_seeds_control: int = 1
 
     @classmethod
     def smoke(cls) -> Self:
@@ -213,7 +214,7 @@ class PerezOrtiz2003Kalman(Experiment):
 
         def descended(seed: int) -> Learned:
             online = Online(RTRL(), loss, SGD(self.lr, self.momentum))
-            own = {"num_strings": self.num_strings_gradient, "furthest": self.furthest, **common}
+            own = {"num_strings": self.num_strings_gradient, "furthest": self.longest, **common}
             return learn(online, net(4, self.hidden_size, 4, seed), seed=seed, **own)
 
         kalman = nets("Kalman filter", self.num_seeds, 0.6, filtered)
@@ -232,7 +233,6 @@ class PerezOrtiz2003Kalman(Experiment):
             "share_solved_kalman": sum(one.solved is not None for one in kalman) / len(kalman),
             "share_solved_gradient": sum(one.solved is not None for one in gradient) / len(gradient),
             "median_reach_kalman": float(torch.tensor([float(one.best) for one in kalman]).median()),
-            "median_reach_gradient": float(torch.tensor([float(one.best) for one in gradient]).median()),
         }
 
 

@@ -191,7 +191,7 @@ class _Form:
             self.weighted,
             self.scaled,
             tuple(c is not None for c in chunk.controls),
-            tree.describe(chunk.xs),
+            tree.describe(tree.at(chunk.xs, 0)),
         )
 
     def refused(self) -> str | None:
