@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -296,7 +297,9 @@ def _forward(cell: Cell, chunk: Chunk, loss: Loss, wanted: Mapping[str, Tensor])
     for _ in range(3):
         tangents = {n: torch.randn(v.shape, generator=generator, dtype=v.dtype) for n, v in values.items()}
         try:
-            found = jvp(lambda v: functional_call(module, v, ()), (values,), (tangents,))[1]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, at the first forward derivative
+                found = jvp(lambda v: functional_call(module, v, ()), (values,), (tangents,))[1]
         except (NotImplementedError, RuntimeError):
             return None
         terms = [(wanted[n.removeprefix("cell.")] * t).flatten() for n, t in tangents.items()]
