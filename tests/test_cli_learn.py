@@ -451,7 +451,7 @@ def test_an_open_pipe_is_answered_at_once_and_stopped_by_a_signal(tmp_path: Path
         process.stdin.flush()
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(240) == 143
         said = process.stderr.read()
     finally:
         process.kill()
