@@ -13,9 +13,12 @@ import torch
 from torch.utils import _pytree
 
 from recurra.cells import ElmanCell, EmbeddingCell, FullyRecurrentCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
-from recurra.core import Cell, Chunk, Controls, CrossEntropy, MeanSquaredError
+from recurra.core import Cell, Chunk, Controls, CrossEntropy, LearningRule, MeanSquaredError, tree
 from recurra.learning import EKF, RTRL, SGD, UORO, Adam, EProp, Online, Sum, TruncatedBPTT
 from recurra.native.repeat import Repeated
+from recurra.testing import Setting
+from recurra.testing.rule_laws import task
+from recurra.testing.settings import instances
 from recurra.wrappers import Dropout, Readout, Stack
 
 
@@ -37,7 +40,7 @@ def _compare(cell: Cell, online: Online, chunk: Chunk, near: float = 1e-10, **op
     results = []
     for native in (True, False):
         own, run = copy.deepcopy(cell), dataclasses.replace(online, native=native)
-        rows = chunk.xs.shape[1]
+        rows = tree.leaves(chunk.xs)[0].shape[1]
         state = run.init(own, rows)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -207,3 +210,25 @@ def test_chunks_of_any_length_share_a_plan() -> None:
     for num_steps in (12, 20, 13):
         state, _ = online.run(cell, state, _chunk(cell, num_steps))
     assert len(native_loop._STEPS[cell]) == 1
+
+
+_CELLS = {name: cell for name, cell in instances("cells") if name.endswith("-0")}
+_RULES = {name: rule for name, rule in instances("rules") if isinstance(rule, LearningRule)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", _CELLS)
+@pytest.mark.parametrize("rule", _RULES)
+def test_every_rule_on_every_cell_is_native_or_says_why(rule: str, cell: str) -> None:
+    """The first example of every cell; two rows, resets, weights."""
+    given = task(_CELLS[cell], Setting(num_steps=12, batch_size=2))
+    own = _RULES[rule]
+    if own.supports(given.cell, given.loss) is not None:
+        pytest.skip("not supported")
+    online = Online(own, given.loss, None if own.kind == "step" else SGD(0.01))
+    reason = online.why_not_native(given.cell, online.init(given.cell, 2), given.chunk)
+    if reason is not None and "has not reached its form" not in reason:
+        assert "other numbers" not in reason
+        assert "could not be built" not in reason
+        pytest.skip(reason)
+    _compare(given.cell, online, given.chunk, near=1e-10 if given.cell.dtype == torch.float64 else 1e-4)

@@ -142,6 +142,8 @@ def _made(form: _Form) -> Any:
         plan = Repeated(form.step, form.fixed(), form.inputs(at=0), form.states())
     except (Unsupported, ImportError, _Changing) as error:
         return Growing(error) if form.grows else str(error)
+    except Exception as error:  # the readable loop runs whatever happens here
+        return f"it could not be built ({type(error).__name__}: {error})"
     steps = Steps(form, plan)
     wrong = steps.check(form)
     return steps if wrong is None else f"its plan gave other numbers ({wrong})"
@@ -449,12 +451,14 @@ class Steps:
         for way in (self.run, lambda f: online.loop(cell, form.state, part, factor)):
             again = _Form(online, cell, form.state, part, factor)
             again.draws = self.draws
-            state, trace = way(again)
-            values = [*parameters.values(), *_pytree.tree_leaves(tuple(state)), *tree.leaves(tuple(trace))]
-            found.append([v.detach().clone() for v in values if isinstance(v, Tensor) and v.is_floating_point()])
-            with torch.no_grad():
-                for p, value in zip(parameters.values(), before):
-                    p.copy_(value)
+            try:
+                state, trace = way(again)
+                values = [*parameters.values(), *_pytree.tree_leaves(tuple(state)), *tree.leaves(tuple(trace))]
+                found.append([v.detach().clone() for v in values if isinstance(v, Tensor) and v.is_floating_point()])
+            finally:
+                with torch.no_grad():
+                    for p, value in zip(parameters.values(), before):
+                        p.copy_(value)
         near = 2e-3 if cell.dtype == torch.float32 else 1e-7
         for ours, theirs in zip(*found):
             scale = theirs[theirs.isfinite()].abs().max().item() if theirs.isfinite().any() else 1.0

@@ -227,12 +227,15 @@ def _layer_norm(r: _Reader, n: fx.Node, a: Any, shape: Sequence[int], weight: An
     mean = e("div", _last(r, node, dims, "sum"), r.graph.const(math.prod(shape), (), FLOAT))
     off = e("sub", node, mean)
     variance = e("mul", _last(r, e("mul", off, off), dims, "sum"), share)
-    out = e("div", off, e("sqrt", e("add", variance, r.graph.const(eps, (), FLOAT))))
+    root = e("sqrt", e("add", variance, r.graph.const(eps, (), FLOAT)))
+    spread = e("div", r.graph.const(1.0, (), FLOAT), root)
+    out = e("div", off, root)
     if weight is not None:
         out = e("mul", out, r.value(weight))
     if bias is not None:
         out = e("add", out, r.value(bias))
-    return [out]
+    kept = [1 if d in dims else k for d, k in enumerate(node.shape)]
+    return [out, *(r.graph.view(v, kept, 0, contiguous(node.shape)) for v in (mean, spread))]
 
 
 def _times(r: _Reader, a: Node, weight: Node) -> Node:
