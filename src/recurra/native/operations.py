@@ -109,6 +109,8 @@ def _expand(r: _Reader, n: fx.Node, a: Any, *_: Any, **__: Any) -> Node:
 def _permute(r: _Reader, n: fx.Node, a: Any, *args: Any) -> Any:
     node, axis, inner = r.long(a) if r.lead else (r.value(a), 0, 1)
     rank = len(node.shape)
+    if rank < 2:  # torch lets a vector be turned
+        return r.any_value(a)
     if n.target is aten.permute.default:
         order = [d % rank for d in args[0]]
     else:
