@@ -19,7 +19,7 @@ from recurra.cells import (
     LSTMCell,
     OutputFeedbackCell,
 )
-from recurra.core import Cell, Chunk, Controls, MeanSquaredError
+from recurra.core import Cell, Chunk, Controls, Leaf, MeanSquaredError
 from recurra.learning import BPTT, CRBP, RTRL, SGD, Online
 from recurra.learning import crbp as crbp_module
 from recurra.wrappers import Readout, Stack
@@ -275,3 +275,19 @@ def test_refusals_of_crbp() -> None:
     )
     assert float(estimate.weight) == 0
     assert all(not d.any() for d in estimate.direction.values())
+
+
+def test_inputs_of_free_size_are_not_kept() -> None:
+    """Candidates of a sampled softmax and the like: how many there are is seen with each chunk only."""
+
+    class Candidates(AffineCell):
+        @property
+        def input_spec(self) -> Any:
+            return Leaf(("K",))
+
+    cell = Stack(Candidates(2, 2), IIRSynapseCell(2, 2), IIRSynapseCell(2, 2))
+    reason = CRBP(horizon=2).supports(cell, MeanSquaredError())
+    assert reason is not None
+    assert "inputs of free size" in reason
+    assert CRBP().supports(cell, MeanSquaredError()) is None
+    assert CRBP().init(cell, 2).xs is None

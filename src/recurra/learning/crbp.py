@@ -30,7 +30,7 @@ class CRBPCarry(NamedTuple):
     Args:
         state: (B, ...) before the oldest of these steps.
         layers: what `RTRL` carries for each layer there.
-        xs: inputs of these steps, leaves (R, B, ...).
+        xs: inputs of these steps, leaves (R, B, ...); None for none.
         reset: (R, B) rows that began again before a step.
         alive: (R, B) False before the stream.
         rng: of the noise.
@@ -283,8 +283,13 @@ class CRBP(LearningRule[CRBPCarry]):
             raise ValueError(sentence("CRBP", "horizon", "None or at least 0", self.horizon))
 
     def supports(self, cell: nn.Module, loss: Loss | SequenceLoss) -> str | None:
-        """A cell whose weights are not noisy, and a loss with a value for each step."""
-        return RTRL().supports(cell, loss)
+        """A cell whose weights are not noisy, a loss with a value for each step, inputs of known size with a horizon."""
+        reason = RTRL().supports(cell, loss)
+        if reason is None and isinstance(cell, Cell) and self._reach(cell):
+            free = [leaf for leaf in tree.leaves(cell.input_spec) if any(isinstance(n, str) for n in leaf.shape)]
+            if free:
+                return f"inputs of free size, {free[0]}, cannot be kept for later chunks; set the horizon to None."
+        return reason
 
     def init(self, cell: nn.Module, batch_size: int, *, seed: int = 0) -> CRBPCarry:
         """The initial state; nothing is within reach yet."""
@@ -294,9 +299,10 @@ class CRBP(LearningRule[CRBPCarry]):
             state = tree.detach(cell.initial_state(batch_size))
         layers, reach = tuple(RTRL().init(layer, batch_size) for layer in _layers(cell)), self._reach(cell)
         nothing = torch.zeros(reach, batch_size, dtype=torch.bool, device=cell.device)
-        xs = zeros(cell.input_spec, reach, batch_size, dtype=cell.dtype, device=cell.device)
-        if isinstance(cell, StochasticCell):
-            xs = Noisy(xs, draw(cell, xs, generator).noise)
+        xs = None
+        if reach:
+            xs = zeros(cell.input_spec, reach, batch_size, dtype=cell.dtype, device=cell.device)
+            xs = Noisy(xs, draw(cell, xs, generator).noise) if isinstance(cell, StochasticCell) else xs
         return CRBPCarry(state, layers, xs, nothing, nothing, generator.get_state())
 
     def _reach(self, cell: Cell) -> int:
