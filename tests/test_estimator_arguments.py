@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from recurra.core import members
+from recurra.cells import GRUCell
+from recurra.core import MeanSquaredError, members
 from recurra.core.rule import LearningRule
 from recurra.estimators import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
 from recurra.estimators.named import named
+from recurra.wrappers import Readout
 
 X = np.random.default_rng(0).normal(size=(12, 8))
 Y = [0, 1] * 6
@@ -32,6 +34,8 @@ FITS: dict[str, Callable[..., Any]] = {
 }
 BUILT = [name for name in members("cells") if named("test", "cell", "cells", name).accepts("input_size", "hidden_size")]
 RULES = [name for name, kind in members("rules").items() if issubclass(kind, LearningRule)]
+UNFIT = [r for r in RULES if members("rules")[r]().supports(Readout(GRUCell(2, 3), 2), MeanSquaredError()) is not None]
+"""Rules for cells of a kind that no estimator builds."""
 
 
 @pytest.mark.parametrize("kind", FITS)
@@ -60,10 +64,19 @@ def test_every_engine(kind: str, engine: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FITS)
-@pytest.mark.parametrize("rule", [*RULES, "TruncatedBPTT(k1=2)", "TruncatedBPTT(k1=2, k2=4)"])
+@pytest.mark.parametrize(
+    "rule", [*(r for r in RULES if r not in UNFIT), "TruncatedBPTT(k1=2)", "TruncatedBPTT(k1=2, k2=4)"]
+)
 @pytest.mark.parametrize("cell", ["GRUCell", "IndRNNCell", "MGUCell"])
 def test_every_rule(kind: str, rule: str, cell: str) -> None:
     assert np.isfinite(FITS[kind](rule=rule, cell=cell)).all()
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("rule", UNFIT)
+def test_a_rule_that_needs_another_cell_says_so(kind: str, rule: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{rule}: .*\.$"):
+        FITS[kind](rule=rule)
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
