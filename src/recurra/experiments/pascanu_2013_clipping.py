@@ -48,8 +48,9 @@ class Pascanu2013Clipping(Experiment):
         (abstract and introduction read; set-up and numbers from memory)
     Differs:
         Tanh units whose recurrent weights begin dense, at a spectral radius of 0.95, alone (the paper has three starts).
-        Thousands of times fewer updates than the paper allows itself, with momentum. Fewer trials; fewer test sequences at the
-        largest lengths.
+        Thousands of times fewer updates than the paper allows itself, with momentum: with the number given here no way has
+        learned the task yet, so the bars are missed and the ways cannot be told apart. Fewer trials; fewer test sequences at
+        the largest lengths.
         The other tasks of the paper and music are left out.
     """
 
@@ -58,8 +59,8 @@ class Pascanu2013Clipping(Experiment):
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim("wrong_at_all_lengths", 0, "lower", "0 of 10,000", "trained on 50-200, tested on 50-5000", "from memory"),
         Claim("cr_success", 1.0, "higher", "100 %", "clipped and regularised, all lengths", "from memory"),
-        Claim("cr_minus_c", 0.0, "higher", "above 0", "success, mean over the lengths", "from memory"),
-        Claim("c_minus_plain", 0.0, "higher", "above 0", "success, mean over the lengths", "from memory"),
+        Claim("cr_minus_c", 0.1, "higher", "above 0", "success, mean over the lengths", "from memory"),
+        Claim("c_minus_plain", 0.1, "higher", "above 0", "success, mean over the lengths", "from memory"),
         Claim("plain_success", 0.5, "lower", "falls with T", "neither, longest sequences", "from memory", control=True),
     )
 
