@@ -145,8 +145,8 @@ class PerezOrtiz2003Kalman(Experiment):
         context sensitive languages with LSTM trained with Kalman filters", ICANN (read: abstracts; settings are our own)
     Differs:
         Exact derivatives (real-time recurrent learning) where the paper has LSTM's truncated ones. How far a net gets is the
-        best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings. Five nets
-        and 2000 strings; gradient descent, whose learning rate is the best of three, ends when n <= 10 are right.
+        best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings. Ten nets
+        and 2500 strings; gradient descent, whose learning rate is the best of three, ends when n <= 10 are right.
     """
 
     id: ClassVar[str] = "perez-ortiz-2003-kalman"
@@ -160,16 +160,16 @@ class PerezOrtiz2003Kalman(Experiment):
         Claim("best_reach_elman", 100, "lower", "unsolvable by classical nets", "title; the same filter", control=True),
     )
 
-    num_seeds: int = 5
-    hidden_size: int = 2
+    num_seeds: int = 10
+    hidden_size: int = 3
     longest: int = 10
-    num_strings: int = 2000
+    num_strings: int = 2500
     num_strings_gradient: int = 5000
     every: int = 50
     furthest: int = 1200
-    p0: float = 100.0
-    q: tuple[float, float, int] = (1e-2, 1e-6, 40000)
-    r: tuple[float, float, int] = (10.0, 0.1, 10000)
+    p0: float = 10.0
+    q: tuple[float, float, int] = (1e-2, 1e-2, 1)
+    r: tuple[float, float, int] = (10.0, 1.0, 1000)
     lr: float = 0.03
     momentum: float = 0.0
     num_seeds_gradient: int = 5
