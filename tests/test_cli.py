@@ -449,7 +449,7 @@ def test_show_keeps_the_equations_and_every_word(family: str, name: str) -> None
     squeezed = "".join(said.split())
     for line in wanted.splitlines():
         head = re.fullmatch(r"(\w+):", line)
-        item = re.match(r"    (\w+): (.*)", line)  # shown without the colon, in two columns
+        item = re.match(r"    (\w+(?:, \w+)*): (.*)", line)  # shown without the colon, in two columns
         for part in [head[1]] if head else [item[1], item[2]] if item else [line]:
             assert "".join(part.split()) in squeezed, line
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from recurra.cells import ElmanCell
+from recurra.cells import ElmanCell, EmbeddingCell
 from recurra.core.catalog import members
 from recurra.core.cell import Cell
 from recurra.core.loss import CrossEntropy
@@ -25,7 +25,7 @@ from recurra.estimators.named import named
 from recurra.estimators.training_run import stream_loss
 from recurra.training import TokenStream
 from recurra.training.files import write_atomically
-from recurra.wrappers import Readout
+from recurra.wrappers import Readout, Stack
 
 TEXT = "to be or not to be, that is the question:\n" * 12
 SMALL: dict[str, Any] = {"hidden_size": 12, "embedding_size": 6, "num_steps": 16, "sample_length": 20}
@@ -76,7 +76,8 @@ def test_any_cell_that_is_built_from_two_sizes_becomes_a_language_model(name: st
 @pytest.mark.parametrize("name", [name for name, kind in members("rules").items() if issubclass(kind, LearningRule)])
 def test_learning_rules_by_name(name: str) -> None:
     """Those that need a cell of another kind say so."""
-    if members("rules")[name]().supports(Readout(ElmanCell(2, 3), 2), CrossEntropy()) is not None:
+    net = Stack(EmbeddingCell(7, 4), Readout(ElmanCell(4, 3), 7))
+    if members("rules")[name]().supports(net, CrossEntropy()) is not None:
         with pytest.raises(TypeError, match=rf"^{name}: .*\.$"):
             small(rule=name, cell="Elman", dropout=0.0).fit(TEXT)
         return

@@ -34,8 +34,16 @@ class Leaf:
 
 
 def zeros(spec: Tree, *lead: int, dtype: torch.dtype, device: torch.device) -> Tree:
-    """Zero leaves of a spec with leading dimensions ``lead``; ``dtype`` fills in where a leaf names none."""
-    return tree.map(lambda leaf: torch.zeros(*lead, *leaf.shape, dtype=leaf.dtype or dtype, device=device), spec)
+    """Zero leaves of a spec with leading dimensions ``lead``; ``dtype`` fills in where a leaf names none.
+
+    A size that the caller may choose is 1.
+    """
+
+    def leaf(item: Leaf) -> Tensor:
+        sizes = [1 if isinstance(n, str) else n for n in item.shape]
+        return torch.zeros(*lead, *sizes, dtype=item.dtype or dtype, device=device)
+
+    return tree.map(leaf, spec)
 
 
 def spec_of(value: Tree, lead: int = 1) -> Tree:
