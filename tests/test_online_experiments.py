@@ -78,10 +78,10 @@ def test_a_learner_reads_row_after_row_and_answers_as_it_would_without_learning(
 
 
 def test_training_and_test_strings_are_all_different() -> None:
-    strings = different_strings(40, 0)
+    strings = different_strings(256, 0)
     seen = set()
     for chunk in (strings.train, strings.test):
-        assert chunk.xs.shape[1] == 40
+        assert chunk.xs.shape[1] == 256
         for b, n in enumerate(chunk.controls.lengths.tolist()):
             seen.add("".join(SYMBOLS[k] for k in chunk.xs[:n, b].argmax(-1)))
-    assert len(seen) == 80
+    assert len(seen) == 512

@@ -40,7 +40,7 @@ def different_strings(num_each: int, seed: int) -> Strings:
         seed: of the strings.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = reber_strings(12 * num_each, generator)
+    drawn = reber_strings(40 * num_each, generator)
     columns: dict[tuple[int, ...], int] = {}
     for b, n in enumerate(drawn.lengths.tolist()):
         columns.setdefault(tuple(drawn.symbols[:n, b].tolist()), b)
