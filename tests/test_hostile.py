@@ -34,7 +34,10 @@ def test_laws_of_engines(name: str, engine: str):
     check_engine(ENGINES[engine], CELLS[name], drawn_setting(name, engine))
 
 
-@pytest.mark.parametrize("rule", RULES)
+SHORT = {"BPTT", "RTRL", "UORO"}  # of every kind of rule one by default: backwards, forwards, at random
+
+
+@pytest.mark.parametrize("rule", [pytest.param(r, marks=[] if r in SHORT else [pytest.mark.slow]) for r in RULES])
 @pytest.mark.parametrize("name", CELLS)
 def test_laws_of_rules(name: str, rule: str):
     check_rule(RULES[rule], CELLS[name], drawn_setting(name, rule))
