@@ -81,8 +81,8 @@ class Hochreiter1997TemporalOrder(Experiment):
         Claim("wrong_share_elman_6a", 0.5, "higher", "", "tanh units, BPTT and Adam, as many sequences", control=True),
     )
 
-    num_trials: int = 3
-    num_trials_three: int = 0
+    num_trials: int = 10
+    num_trials_three: int = 3
     most: int = 100_000
     most_three: int = 600_000
     lr: float = 0.5
