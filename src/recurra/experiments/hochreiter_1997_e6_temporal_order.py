@@ -65,8 +65,8 @@ class Hochreiter1997TemporalOrder(Experiment):
         Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.6 and table 9 (numbers from a list made
         from a copy, the initial biases from memory)
     Differs:
-        Ten and three trials where the paper has 20 and 10. The number of sequences is counted in whole blocks. A mean error in the
-        criterion, as in the paper's other experiments, is the mean of each sequence's worst output.
+        Ten and three trials where the paper has 20 and 10. The number of sequences is counted in whole blocks. A mean error
+        in the criterion, as in the paper's other experiments, is the mean of each sequence's worst output.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e6-temporal-order"
