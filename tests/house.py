@@ -24,7 +24,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "dropin": _RUNNING | _MODELS | {"layers"},
     "learning": _RUNNING,
     "training": _TRAINING,
-    "estimators": _BELOW_ESTIMATORS,
+    "estimators": _BELOW_ESTIMATORS | {"memories"},
     "export": _BELOW_ESTIMATORS | {"estimators"},
     "memories": frozenset({"core", "native"}),
     "tasks": frozenset({"core"}),

@@ -1,23 +1,33 @@
 """The laws of memories, on a small Hopfield network, on faulty ones, and on every memory of the catalog."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from recurra.core import AssociativeMemory, EnergyMemory, Recall
+from recurra.core import AssociativeMemory, EnergyMemory, ErasableMemory, Recall
 from recurra.testing import LawBroken, Setting, check_memory, laws
 from recurra.testing.settings import instances
 
 
 @dataclass(frozen=True)
-class TinyHopfield(EnergyMemory[Tensor]):
+class TinyHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
     """Hopfield 1982: +-1 units, Hebbian weights without a diagonal, one unit after the other. The state is the weights."""
 
     size: int = 64
     max_sweeps: int = 50
+    order: tuple[int, ...] | None = None
+
+    def reordered(self, permutation: Tensor) -> "TinyHopfield":
+        places = torch.argsort(permutation)
+        order = torch.arange(self.size) if self.order is None else torch.tensor(self.order)
+        return replace(self, order=tuple(places[order].tolist()))
+
+    @property
+    def key_size(self) -> int:
+        return self.size
 
     def draw(self, num_patterns: int, generator: torch.Generator | None = None) -> Tensor:
         bits = torch.randint(0, 2, (num_patterns, self.size), generator=generator)
@@ -29,9 +39,12 @@ class TinyHopfield(EnergyMemory[Tensor]):
     def write(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
         return state + (keys.T @ keys) * (1 - torch.eye(self.size)) / self.size
 
+    def erase(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
+        return 2 * state - TinyHopfield.write(self, state, keys, values)
+
     def _sweep(self, state: Tensor, value: Tensor) -> Tensor:
         value = value.clone()
-        for i in range(self.size):
+        for i in self.order or range(self.size):
             field = value @ state[:, i]
             value[:, i] = torch.where(field == 0, value[:, i], field.sign())
         return value
@@ -115,7 +128,47 @@ class LateHopfield(TinyHopfield):
         return torch.cat([path[1:2], path[1:]])
 
 
-FAULTY = [MumblingHopfield, OverwritingHopfield, CrowdedHopfield, ForgetfulHopfield, ContraryHopfield, LateHopfield]
+class StubbornHopfield(TinyHopfield):
+    """Its units keep their turns wherever they are."""
+
+    breaks: ClassVar[str] = "permutation"
+
+    def reordered(self, permutation: Tensor) -> TinyHopfield:
+        return self
+
+
+class OptimisticHopfield(TinyHopfield):
+    """Where a unit feels nothing, it goes up."""
+
+    breaks: ClassVar[str] = "sign_flips"
+
+    def _sweep(self, state: Tensor, value: Tensor) -> Tensor:
+        value = value.clone()
+        for i in self.order or range(self.size):
+            value[:, i] = torch.where(value @ state[:, i] >= 0, 1.0, -1.0)
+        return value
+
+
+class NostalgicHopfield(TinyHopfield):
+    """It never lets go."""
+
+    breaks: ClassVar[str] = "erasing"
+
+    def erase(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
+        return state
+
+
+FAULTY = [
+    MumblingHopfield,
+    OverwritingHopfield,
+    CrowdedHopfield,
+    ForgetfulHopfield,
+    ContraryHopfield,
+    LateHopfield,
+    StubbornHopfield,
+    OptimisticHopfield,
+    NostalgicHopfield,
+]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -138,10 +191,11 @@ def test_every_law_of_memories_has_a_memory_that_breaks_it():
 def test_laws_of_energy_do_not_apply_to_a_memory_without():
     class Plain(AssociativeMemory[Tensor]):
         draw, empty, write, read = (vars(TinyHopfield)[name] for name in ("draw", "empty", "write", "read"))
-        trajectory, _sweep, size, max_sweeps = TinyHopfield.trajectory, TinyHopfield._sweep, 64, 50
+        trajectory, _sweep, size, max_sweeps, order = TinyHopfield.trajectory, TinyHopfield._sweep, 64, 50, None
+        key_size, exempt = vars(TinyHopfield)["key_size"], {"permutation": "its units take turns in a fixed order."}
 
     status = {o.law: o.status for o in check_memory(Plain())}
-    assert status["energy"] == status["trajectory"] == "not applicable"
+    assert status["energy"] == status["trajectory"] == status["erasing"] == "not applicable"
 
 
 def test_catalog():

@@ -1,7 +1,7 @@
 """Recurra: every recurrent neural network in one house.
 
 Any cell, run by any engine, trained by any learning rule, on PyTorch. Members of the catalog (cells, wrappers, engines,
-rules) are attributes of this package and are imported at first use.
+rules, memories) are attributes of this package and are imported at first use.
 """
 
 from typing import Any
@@ -28,6 +28,7 @@ _PLACES = {
 }
 
 _PACKAGES = ("dropin",)
+_FAMILIES = ("cells", "engines", "rules", "memories", "dynamics")
 
 
 def __getattr__(name: str) -> Any:
@@ -41,7 +42,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_PLACES[name]), name)
     from .core.catalog import members
 
-    for family in ("cells", "engines", "rules"):
+    for family in _FAMILIES:
         item = members(family).get(name)
         if item is not None:
             return item
@@ -51,4 +52,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from .core.catalog import members
 
-    return sorted({*globals(), *_PLACES, *_PACKAGES, *members("cells"), *members("engines"), *members("rules")})
+    return sorted({*globals(), *_PLACES, *_PACKAGES}.union(*map(members, _FAMILIES)))

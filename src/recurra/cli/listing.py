@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 @command
 def list_members(
     family: Annotated[
-        str | None, typer.Argument(help="cells, engines, rules, memories or experiments.", show_default="all")
+        str | None, typer.Argument(help="cells, engines, rules, memories, dynamics or experiments.", show_default="all")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what there is: cells, engines, learning rules, memories, experiments."""
+    """List what there is: cells, engines, learning rules, memories, dynamics of spins, experiments."""
     from ..core.catalog import FAMILIES, members
     from ..core.checks import check_choice
 
@@ -42,7 +42,8 @@ def list_members(
 
     screen = console()
     for name, rows in found.items():
-        rooms = {package.rpartition(".")[2]: package for package in FAMILIES[name].packages}
+        packages = FAMILIES[name].packages
+        rooms = {package.rpartition(".")[2] if len(packages) > 1 else name: package for package in packages}
         for room, package in rooms.items():
             _table(screen, room, [row for row in rows if row["module"].startswith(f"{package}.")])
     example = next((row["name"] for rows in found.values() for row in rows), "LSTMCell")

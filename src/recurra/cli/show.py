@@ -69,7 +69,7 @@ def find_anywhere(name: str) -> tuple[str, type]:
 def _heading(screen: Console, family: str, item: type) -> None:
     from rich.text import Text
 
-    kind = {"memories": "memory"}.get(family, family.removesuffix("s"))
+    kind = {"memories": "memory", "dynamics": "dynamics of spins"}.get(family, family.removesuffix("s"))
     screen.print(Text.assemble((item.__name__, "bold"), f"  {kind}, {item.__module__}"))
     made = {f.name: f.default_factory for f in dataclasses.fields(item)} if dataclasses.is_dataclass(item) else {}
     parts = []

@@ -27,9 +27,10 @@ from .controls import Controls
 from .engine import Engine
 from .experiment import Claim, Experiment, Log
 from .loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, SequenceLoss
-from .memory import AssociativeMemory, EnergyMemory, Recall
+from .memory import AssociativeMemory, EnergyMemory, ErasableMemory, PairMemory, Recall
 from .rule import Chunk, Estimate, LearningRule, SearchRule, Trace
 from .spec import Leaf
+from .spins import SpinDynamics, SpinSystem, configurations
 
 __all__ = [
     "RK4",
@@ -46,6 +47,7 @@ __all__ = [
     "CrossEntropy",
     "EnergyMemory",
     "Engine",
+    "ErasableMemory",
     "Estimate",
     "Euler",
     "Experiment",
@@ -59,17 +61,21 @@ __all__ = [
     "Loss",
     "MeanSquaredError",
     "Noisy",
+    "PairMemory",
     "PointwiseCell",
     "ReadoutCell",
     "Recall",
     "SearchRule",
     "SequenceLoss",
     "Solver",
+    "SpinDynamics",
+    "SpinSystem",
     "StochasticCell",
     "Timed",
     "Trace",
     "VendorCell",
     "VendorWeights",
+    "configurations",
     "find",
     "members",
     "tree",

@@ -16,6 +16,7 @@ from .engine import Engine
 from .experiment import Experiment
 from .memory import AssociativeMemory
 from .rule import LearningRule, SearchRule
+from .spins import SpinDynamics
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Family] = {
         Family("engines", (Engine,), ("recurra.engines",)),
         Family("rules", (LearningRule, SearchRule), ("recurra.learning",)),
         Family("memories", (AssociativeMemory,), ("recurra.memories",)),
+        Family("dynamics", (SpinDynamics,), ("recurra.memories",)),
         Family("experiments", (Experiment,), ("recurra.experiments",)),
     )
 }
@@ -43,7 +45,7 @@ def members(family: str) -> dict[str, type]:
     """Name -> class of every member, sorted by name.
 
     Args:
-        family: "cells", "engines", "rules", "memories" or "experiments".
+        family: "cells", "engines", "rules", "memories", "dynamics" or "experiments".
 
     Example:
         >>> "LSTMCell" in members("cells")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from .tree import Tree
 
 S = TypeVar("S")
+
+Alphabet = Literal["bipolar", "binary", "ternary", "real"]
+"""What a unit may be: -1 or +1; 0 or 1; -1, 0 or +1; any number."""
 
 
 class Recall(NamedTuple):
@@ -31,10 +34,41 @@ class Recall(NamedTuple):
 class AssociativeMemory(ABC, Generic[S]):
     """A frozen description; what is stored lives in an explicit state.
 
-    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons.
+    ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons. ``source`` is the paper it comes
+    from. ``alphabet`` is what its units may be.
     """
 
     exempt: ClassVar[Mapping[str, str]] = {}
+    source: ClassVar[str] = ""
+    alphabet: ClassVar[Alphabet] = "bipolar"
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """Small instances that every law is run on."""
+        yield cls()
+
+    @property
+    @abstractmethod
+    def key_size(self) -> int:
+        """K, units of a cue."""
+
+    @property
+    def value_size(self) -> int:
+        """V, units of what is recalled; K in a memory that completes its cue."""
+        return self.key_size
+
+    def capacity(self) -> float:
+        """Patterns of `draw` that theory says it can hold; NaN where no theory says."""
+        return float("nan")
+
+    def reordered(self, permutation: Tensor) -> Self:
+        """The same memory after unit ``permutation[i]`` of the keys has become unit i; another object only where units
+        take turns in an order.
+
+        Args:
+            permutation: (K,) int64.
+        """
+        return self
 
     @abstractmethod
     def draw(self, num_patterns: int, generator: torch.Generator | None = None) -> Tensor:
@@ -63,3 +97,19 @@ class EnergyMemory(AssociativeMemory[S]):
     @abstractmethod
     def trajectory(self, state: S, cue: Tensor) -> Tree:
         """Configurations (T, B, V) that a read from ``cue`` passes through, the cue first."""
+
+
+class ErasableMemory(AssociativeMemory[S]):
+    """A memory from which single patterns can be taken out again."""
+
+    @abstractmethod
+    def erase(self, state: S, keys: Tensor, values: Tensor | None = None) -> S:
+        """Take out what `write` with the same keys and values put in."""
+
+
+class PairMemory(AssociativeMemory[S]):
+    """A memory that stores values under keys of another kind; without values it stores nothing useful."""
+
+    @abstractmethod
+    def draw_pairs(self, num_patterns: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Random keys (M, K) and values (M, V)."""

@@ -1,4 +1,4 @@
-"""The laws, public: `check_cell`, `check_engine`, `check_rule`, `check_memory`.
+"""The laws, public: `check_cell`, `check_engine`, `check_rule`, `check_memory`, `check_dynamics`.
 
 A law is a small named property that every member of a family has. ``laws("cells")`` lists them, `check_cell` asks one
 cell for all of them, ``recurra check mymodule:MyCell`` does so from the command line (`check_target`), and `run_all` asks
@@ -18,6 +18,7 @@ from ..core.cell import Cell
 from ..core.engine import Engine
 from ..core.memory import AssociativeMemory
 from ..core.rule import LearningRule, SearchRule
+from ..core.spins import SpinDynamics
 from .families import laws
 from .generate import SquaredDistance
 from .law import Law, LawBroken, Outcome, Setting
@@ -65,6 +66,15 @@ def check_memory(memory: AssociativeMemory[Any], setting: Setting | None = None)
     return [law.enforce(memory, setting=setting or Setting()) for law in laws("memories")]
 
 
+def check_dynamics(dynamics: SpinDynamics, setting: Setting | None = None) -> list[Outcome]:
+    """Ask a dynamics of spins for every law of dynamics.
+
+    Raises:
+        LawBroken: the first law that does not hold.
+    """
+    return [law.enforce(dynamics, setting=setting or Setting()) for law in laws("dynamics")]
+
+
 __all__ = [
     "Law",
     "LawBroken",
@@ -73,6 +83,7 @@ __all__ = [
     "Setting",
     "SquaredDistance",
     "check_cell",
+    "check_dynamics",
     "check_engine",
     "check_memory",
     "check_rule",

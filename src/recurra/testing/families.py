@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import capability_laws, engine_laws, memory_laws, rule_laws, sequence_laws, step_laws
+from . import capability_laws, engine_laws, memory_laws, rule_laws, sequence_laws, spin_laws, step_laws
 from .law import Law
 
 _PLACES: dict[str, tuple[ModuleType, ...]] = {
@@ -12,6 +12,7 @@ _PLACES: dict[str, tuple[ModuleType, ...]] = {
     "engines": (engine_laws,),
     "rules": (rule_laws,),
     "memories": (memory_laws,),
+    "dynamics": (spin_laws,),
 }
 FAMILIES = tuple(_PLACES)
 
@@ -20,7 +21,7 @@ def laws(family: str) -> tuple[Law, ...]:
     """The laws of a family, the simplest first.
 
     Args:
-        family: "cells", "engines", "rules" or "memories".
+        family: "cells", "engines", "rules", "memories" or "dynamics".
 
     Example:
         >>> [law.name for law in laws("cells")][:3]

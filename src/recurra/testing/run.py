@@ -35,8 +35,8 @@ class Report:
         rows = []
         groups: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
         for family, name, cell, item in self.outcomes:
-            kind = (family, "") if family == "cells" else (family, name)
-            groups.setdefault(kind, []).append((name if family == "cells" else cell, item))
+            kind = (family, name) if cell else (family, "")
+            groups.setdefault(kind, []).append((cell or name, item))
         for (family, name), items in groups.items():
             count = collections.Counter(item.status for _, item in items)
             label = f"{family}: {name} x cells" if name else f"{family}"
@@ -92,8 +92,9 @@ def _work(cells: list[tuple[str, Cell]]) -> Iterator[tuple[str, str, str, tuple[
         for name, member in instances(family):
             for cell_name, cell in cells:
                 yield family, name, cell_name, (member, cell)
-    for name, memory in instances("memories"):
-        yield "memories", name, "", (memory,)
+    for family in ("memories", "dynamics"):
+        for name, member in instances(family):
+            yield family, name, "", (member,)
 
 
 def _settings(full: bool, family: str, name: str, other: str, device: str) -> Iterator[Setting]:

@@ -11,6 +11,8 @@ import torch
 
 from ..core.catalog import members
 from ..core.cell import Cell
+from ..core.memory import AssociativeMemory
+from ..core.spins import SpinDynamics
 from .law import Setting
 
 STEPS = (0, 1, 2, 33)
@@ -38,17 +40,17 @@ def full_settings(device: str = "cpu") -> Iterator[Setting]:
 
 
 def instances(family: str) -> Iterator[tuple[str, Any]]:
-    """A readable name and an instance for every example of every member; members other than cells have their defaults.
+    """A readable name and an instance for every example of every member; engines and rules have their defaults.
 
     Args:
-        family: "cells", "engines" or "rules".
+        family: "cells", "engines", "rules", "memories" or "dynamics".
 
     Example:
         >>> dict(instances("engines"))["Loop"]
         Loop()
     """
     for name, kind in members(family).items():
-        if not issubclass(kind, Cell):
+        if not issubclass(kind, Cell | AssociativeMemory | SpinDynamics):
             yield name, kind()
             continue
         with torch.random.fork_rng(devices=[]):
