@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import struct
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 _REGISTER = {"i64": "i64", "u64": "i64", "f32": "float", "f64": "double", "bool": "i1"}
 _FLOATS = ("f32", "f64")
+_FOLD: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.Pow: operator.pow,
+}
 _COMPARE = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 
 
@@ -456,8 +472,7 @@ class _Function:
         """Arithmetic and operations on bits."""
         a, b = self.value(node.left), self.value(node.right)
         if a.literal is not None and b.literal is not None:
-            code = compile(ast.fix_missing_locations(ast.Expression(_folded(a, node.op, b))), "constant", "eval")
-            return self.literal(eval(code, {"__builtins__": {}}), node)
+            return self.literal(_FOLD[type(node.op)](a.literal, b.literal), node)
         bits = {ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor"}.get(type(node.op))
         if bits is not None and a.kind == b.kind == "bool":
             return _Value("bool", self.let(f"{bits} i1 {a.text}, {b.text}"))
@@ -665,10 +680,6 @@ class _Function:
 def _load(node: ast.expr) -> ast.expr:
     """The same place, read."""
     return ast.parse(ast.unparse(node), mode="eval").body
-
-
-def _folded(a: _Value, op: ast.operator, b: _Value) -> ast.expr:
-    return ast.BinOp(ast.Constant(a.literal), op, ast.Constant(b.literal))
 
 
 def _hexadecimal(value: float) -> str:
