@@ -51,6 +51,16 @@ def test_substance_moves_as_the_paper_says() -> None:
     assert trace.outputs[0, 0].tolist() == [1.0, 0.0]
 
 
+def test_a_shared_payoff_is_a_fixed_amount_for_each_unit() -> None:
+    cell = hand_made()
+    online = Online(NeuralBucketBrigade(rate=0.0, payoff=0.6, shared=True), SQUARED)
+    before = cell.weight.detach().clone()
+    online.run(cell, online.init(cell, 1), Chunk(torch.ones(1, 1, 2).double(), torch.tensor([[[1.0, 0.0]]]).double()))
+    wanted = before.clone()
+    wanted[2, :2] += 0.3  # output 0 is rightly on: both inputs have contributed 0.4
+    torch.testing.assert_close(cell.weight.detach(), wanted)
+
+
 def test_without_payoff_substance_only_leaves_at_the_inputs() -> None:
     """What all weights lose together is what inputs contribute to winners, times the rate."""
     generator = torch.Generator().manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -14,28 +15,37 @@ from ..cells.winner_take_all import WinnerTakeAllCell
 from ..core import Chunk, Claim, Controls, Experiment, Log, MeanSquaredError
 from ..engines import Loop
 from ..learning import NeuralBucketBrigade, Online
+from .prediction import Stages
 
 
 class _Task(NamedTuple):
-    """xs: (P, T, D) what is shown; targets: (P,) which output should be on; judged: the last ticks that count."""
+    """One task.
+
+    Args:
+        xs: (P, T, D) what is shown.
+        targets: (P,) which output should be on.
+        judged: the last ticks that count.
+        paid: the last ticks that bring payoff.
+    """
 
     xs: Tensor
     targets: Tensor
     judged: int
+    paid: int
 
 
 def _exclusive_or(num_ticks: int) -> _Task:
     """Two bits and a one, held; output 0 for unequal bits, 1 for equal ones."""
     bits = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
     xs = torch.cat([bits, torch.ones(4, 1, dtype=torch.int64)], 1).float()
-    return _Task(xs[:, None].expand(-1, num_ticks, -1), (bits[:, 0] == bits[:, 1]).long(), 3)
+    return _Task(xs[:, None].expand(-1, num_ticks, -1), (bits[:, 0] == bits[:, 1]).long(), 3, num_ticks)
 
 
 def _moving_light(num_places: int) -> _Task:
     """A light goes over a retina from left to right (output 0) or back (output 1); one more input is always on."""
     lights = torch.eye(num_places)
     xs = torch.stack([lights, lights.flip(0)])
-    return _Task(torch.cat([xs, torch.ones(2, num_places, 1)], 2), torch.arange(2), 1)
+    return _Task(torch.cat([xs, torch.ones(2, num_places, 1)], 2), torch.arange(2), 1, 1)
 
 
 class _Run(NamedTuple):
@@ -59,7 +69,9 @@ class Schmidhuber1989Nbb(Experiment):
     """The neural bucket brigade learns exclusive or and the direction of a moving light, by local payments alone.
 
     One pattern after the other is drawn and shown, all units off before it. At each tick every connection pays and is paid,
-    and an output unit that is rightly on brings payoff. After each presentation all patterns are shown without learning.
+    and an output unit that is rightly on brings payoff: at every tick of exclusive or, at the last tick of the light. After
+    each presentation all patterns are shown without learning; a net has solved its task when all are right in several such
+    tests in a row, of which the light, with its two patterns, needs more.
 
     Args:
         num_seeds: nets for each task.
@@ -67,21 +79,21 @@ class Schmidhuber1989Nbb(Experiment):
         num_ticks: ticks that a pattern of exclusive or is held.
         num_places: of the retina.
         rate: lambda.
-        payoff: eta.
+        payoff_xor, payoff_light: eta; the connections of a unit share it.
         most: presentations after which a net counts as not having solved its task.
-        stable: presentations in a row after which all is right; then the moving light counts as solved.
-        num_controls: nets that get no payoff.
+        stable_xor, stable_light: tests in a row in which all must be right.
+        num_controls: nets of each task that get no payoff.
     Source:
         Schmidhuber 1989, Connection Science 1(4):403-412, section "Simple experiments" (the author's HTML version; formulas
         are partly lost there, the averages are those of the table of bars)
     Differs:
-        20 nets instead of 10. A net counts as having solved its task when all patterns are right once in a test
-        without learning; how stable the paper wants it is not said in the version read. With five tests in a row,
-        most nets of the moving light are not there yet at the end. For exclusive or, outputs see the input too, as
-        the paper says. Of units with equal inputs the first wins. The payoff is eta times what a connection
-        contributes; the paper's formula is lost in the version read. Once is little: the weights of nets without
-        payoff drift too, and in 3000 presentations they pass through a state in which all is right (the control shows
-        it, and is not met).
+        20 nets instead of 10. How stable a solution has to be in the paper is not said in the version read. One right test
+        is too little: the weights of nets without payoff drift too, and nine in ten of them pass through a state in which
+        all is right; ten in a row (of the light, twenty) they do not reach. Nor is a solution for ever: substance goes on
+        flowing, and of 64 other nets 38 % answered exclusive or rightly in 20 tests in a row within 3000 presentations. For
+        exclusive or, outputs see the input too, as the paper says. Of units with equal inputs the first wins. The payoff is
+        an amount that the connections share by what they contribute, larger for the light; the paper's formula and rates
+        are lost in the version read.
     """
 
     id: ClassVar[str] = "schmidhuber-1989-nbb"
@@ -95,6 +107,7 @@ class Schmidhuber1989Nbb(Experiment):
         Claim("xor_presentations_as_published", 619, "lower", "619", "simple experiments, mean", "read"),
         Claim("xor_solved", 1.0, "higher", "", "nets that solve it"),
         Claim("xor_solved_without_payoff", 0.0, "lower", "", "nets that get no payoff", control=True),
+        Claim("light_solved_without_payoff", 0.0, "lower", "", "nets that get no payoff", control=True),
     )
 
     num_seeds: int = 20
@@ -102,10 +115,12 @@ class Schmidhuber1989Nbb(Experiment):
     num_ticks: int = 6
     num_places: int = 5
     rate: float = 0.005
-    payoff: float = 0.005
+    payoff_xor: float = 0.005
+    payoff_light: float = 0.015
     most: int = 3000
-    stable: int = 1
-    num_controls: int = 3
+    stable_xor: int = 10
+    stable_light: int = 20
+    num_controls: int = 10
 
     @classmethod
     def smoke(cls) -> Self:
@@ -113,26 +128,27 @@ class Schmidhuber1989Nbb(Experiment):
         return cls(num_seeds=2, most=8, num_controls=1)
 
     def run(self, log: Log) -> Mapping[str, float]:
-        """Both tasks, and exclusive or without payoff."""
+        """Both tasks, with payoff and without."""
         xor, light = _exclusive_or(self.num_ticks), _moving_light(self.num_places)
-        told = {"xor": 0.6, "light": 0.3, "no payoff": 0.1}
-        before = {"xor": 0.0, "light": 0.6, "no payoff": 0.9}
+        progress = Stages(log, {"exclusive or": 2, "moving light": 1, "no payoff": 4})
 
-        def runs(name: str, number: int, one: Callable[[int], _Run]) -> list[_Run]:
+        def runs(name: str, number: int, one: Callable[[int], _Run], part: tuple[float, float] = (0, 1)) -> list[_Run]:
             found = []
             for seed in range(number):
-                log(name, before[name] + told[name] * seed / number)
+                progress(name)(part[0] + part[1] * seed / number)
                 found.append(one(seed))
             return found
 
-        xors = runs("xor", self.num_seeds, lambda seed: self._learn(self._xor_net(seed), xor, seed, 1, self.payoff))
-        lights = runs(
-            "light",
-            self.num_seeds,
-            lambda seed: self._learn(self._light_net(seed), light, seed, self.stable, self.payoff),
-        )
-        unpaid = runs("no payoff", self.num_controls, lambda seed: self._learn(self._xor_net(seed), xor, seed, 1, 0.0))
-        log("no payoff", 1.0)
+        def learn_xor(seed: int, payoff: float) -> _Run:
+            return self._learn(self._xor_net(seed), xor, seed, self.stable_xor, payoff)
+
+        def learn_light(seed: int, payoff: float) -> _Run:
+            return self._learn(self._light_net(seed), light, seed, self.stable_light, payoff)
+
+        xors = runs("exclusive or", self.num_seeds, partial(learn_xor, payoff=self.payoff_xor))
+        lights = runs("moving light", self.num_seeds, partial(learn_light, payoff=self.payoff_light))
+        unpaid = runs("no payoff", self.num_controls, partial(learn_xor, payoff=0.0), (0, 0.5))
+        dark = runs("no payoff", self.num_controls, partial(learn_light, payoff=0.0), (0.5, 0.5))
         log.figure("learning", lambda figure: _draw(figure, {"exclusive or": xors, "moving light": lights}, self.most))
         mean = self._mean(xors)
         return {
@@ -142,6 +158,7 @@ class Schmidhuber1989Nbb(Experiment):
             "xor_presentations_as_published": mean,
             "xor_solved": _solved(xors),
             "xor_solved_without_payoff": _solved(unpaid),
+            "light_solved_without_payoff": _solved(dark),
             "light_presentations_slowest": self._counts(lights)[-1],
             "xor_presentations_slowest": self._counts(xors)[-1],
         }
@@ -155,14 +172,15 @@ class Schmidhuber1989Nbb(Experiment):
 
     def _learn(self, cell: WinnerTakeAllCell, task: _Task, seed: int, stable: int, payoff: float) -> _Run:
         """Show pattern after pattern until all have been right ``stable`` times in a row."""
-        online = Online(NeuralBucketBrigade(self.rate, payoff), MeanSquaredError(), native=True)
+        online = Online(NeuralBucketBrigade(self.rate, payoff, shared=True), MeanSquaredError(), native=True)
         num_patterns, num_ticks, _ = task.xs.shape
         order = torch.randint(0, num_patterns, (self.most,), generator=torch.Generator().manual_seed(1000 + seed))
         reset = (torch.arange(num_ticks) == 0)[:, None]
+        paid = (torch.arange(num_ticks) >= num_ticks - task.paid).float()[:, None, None]
         state, in_a_row, share = online.init(cell, 1), 0, list[float]()
         for number, which in enumerate(order.tolist()):
             wanted = F.one_hot(task.targets[which], cell.output_size).float()
-            chunk = Chunk(task.xs[which][:, None], wanted.expand(num_ticks, 1, -1), None, Controls(reset=reset))
+            chunk = Chunk(task.xs[which][:, None], paid * wanted, None, Controls(reset=reset))
             state, _ = online.run(cell, state, chunk)
             right = _right(cell, task)
             share.append(float(right.float().mean()))

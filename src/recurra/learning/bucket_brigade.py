@@ -49,11 +49,15 @@ class NeuralBucketBrigade(LearningRule[BrigadeCarry]):
     Everything that a connection needs is at its two ends, now and one step before: local in space and time. Substance is
     neither made nor lost between units; it comes in as payoff and leaves at the inputs. Where W is positive it stays so. A
     connection that is not there (W_ij = 0) never comes to be. Targets are one for outputs that should be on; steps whose
-    targets are all zero pay nothing. Rows of a batch add up.
+    targets are all zero pay nothing. Rows of a batch add up. With ``shared``, the payoff of a unit is eta w, whatever its
+    input, and its connections share it by what they contribute:
+
+              + eta w s'_ij target_i,   s'_ij = c_ij u'_i / sum_h c_ih
 
     Args:
         rate: lambda, in [0, 1).
         payoff: eta, at least 0.
+        shared: is the payoff of a unit a fixed amount, and not a part of what it contributes?
     Raises:
         ValueError: a number out of range.
         TypeError: a cell that is no `CompetitiveCell`, a loss of whole sequences.
@@ -77,6 +81,7 @@ class NeuralBucketBrigade(LearningRule[BrigadeCarry]):
 
     rate: float = 0.005
     payoff: float = 0.005
+    shared: bool = False
 
     def __post_init__(self) -> None:
         check_probability("NeuralBucketBrigade", rate=self.rate)
@@ -135,9 +140,10 @@ class NeuralBucketBrigade(LearningRule[BrigadeCarry]):
             if chunk.weights is not None:
                 known = (chunk.weights[t] != 0)[:, None]
                 right = torch.where(known, right * chunk.weights[t][:, None], torch.zeros_like(right))
-            moved = shares * income[:, :, None] - paid + self.payoff * through * right[:, :, None]
             total = through.sum(2, keepdim=True)
             new = torch.where(total != 0, through / torch.where(total != 0, total, 1.0), torch.zeros_like(through))
+            earned = new if self.shared else through
+            moved = shares * income[:, :, None] - paid + self.payoff * earned * right[:, :, None]
             if taken.alive is not None:
                 here = taken.alive[:, None, None]
                 moved, new = torch.where(here, moved, torch.zeros_like(moved)), torch.where(here, new, shares)
