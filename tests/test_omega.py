@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from torch import Tensor
 from recurra.cells import ElmanCell, LSTMCell
 from recurra.core import Chunk, Controls, MeanSquaredError, SequenceLoss
 from recurra.learning import BPTT, RTRL, Regularised, errors_along_time, omega
-from recurra.wrappers import Readout
+from recurra.wrappers import Feedback, Readout, Zoneout
 
 
 def task(cell: Any, num_steps: int = 6, rows: int = 2) -> Chunk:
@@ -88,6 +90,59 @@ def test_omega_is_the_papers_sum_and_its_direction_the_immediate_derivative() ->
     both = rule.step(cell, rule.init(cell, 2), chunk, MeanSquaredError())[1].direction
     for name, d in plain.items():
         torch.testing.assert_close(both[name], d + 0.5 * found.direction[name], rtol=1e-10, atol=1e-12)
+
+
+def test_padding_changes_nothing() -> None:
+    """Rows of several lengths, with resets: each as if it were alone."""
+    torch.manual_seed(3)
+    cell = Readout(LSTMCell(2, 3), 2).double()
+    chunk = task(cell, num_steps=7, rows=3)
+    lengths, reset = torch.tensor([7, 4, 0]), torch.zeros(7, 3, dtype=torch.bool)
+    reset[2] = True
+    found = errors_along_time(cell, chunk._replace(controls=Controls(lengths, reset)), MeanSquaredError())
+    value, direction = torch.zeros(()).double(), {n: torch.zeros_like(p) for n, p in cell.named_parameters()}
+    for b, num in enumerate(lengths.tolist()):
+        alone = Chunk(chunk.xs[:num, b : b + 1], chunk.targets[:num, b : b + 1], None, Controls(reset=reset[:num, :1]))
+        wanted = errors_along_time(cell, alone, MeanSquaredError())
+        for ours, theirs in zip(found, wanted):
+            torch.testing.assert_close(ours[:num, b], theirs[:, 0], rtol=1e-10, atol=1e-14)
+            assert bool((ours[num:, b] == 0).all())
+        part = omega(cell, alone, MeanSquaredError())
+        value = value + part.value
+        direction = {n: d + part.direction[n] for n, d in direction.items()}
+    whole = omega(cell, chunk._replace(controls=Controls(lengths, reset)), MeanSquaredError())
+    torch.testing.assert_close(whole.value, value, rtol=1e-10, atol=1e-14)
+    for name, d in direction.items():
+        torch.testing.assert_close(whole.direction[name], d, rtol=1e-10, atol=1e-14)
+
+
+def test_what_it_shares_with_bptt_is_what_bptt_says() -> None:
+    """Noise, forced feedback and a carried generator: outputs, loss and gradient of `BPTT` alone."""
+    torch.manual_seed(4)
+    noisy = Zoneout(ElmanCell(2, 3), 0.3).double()
+    fed = Feedback(ElmanCell(4, 2)).double()
+    forced = torch.randn(6, 2, 2).double()
+    for cell, controls in ((noisy, Controls()), (fed, Controls(None, None, forced, torch.rand(6, 2) < 0.5))):
+        chunk = task(cell)._replace(xs=torch.randn(6, 2, 2).double(), controls=controls)
+        plain, both = BPTT(), Regularised(BPTT(), 0.0)
+        carry, other = plain.init(cell, 2, seed=5), both.init(cell, 2, seed=5)
+        for _ in range(2):
+            carry, wanted = plain.step(cell, carry, chunk, MeanSquaredError())
+            other, found = both.step(cell, other, chunk, MeanSquaredError())
+            torch.testing.assert_close(found.outputs, wanted.outputs, rtol=1e-10, atol=1e-14)
+            torch.testing.assert_close(found.loss, wanted.loss, rtol=1e-10, atol=0)
+            for name, d in wanted.direction.items():
+                torch.testing.assert_close(found.direction[name], d, rtol=1e-10, atol=1e-14)
+
+
+def test_a_cell_is_not_kept() -> None:
+    """The form that is run for a cell is found again, and goes when the cell goes."""
+    cell = Readout(ElmanCell(2, 3), 2).double()
+    omega(cell, task(cell), MeanSquaredError())
+    kept = weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert kept() is None
 
 
 def test_it_goes_with_other_rules_and_a_step_down_lowers_it() -> None:
