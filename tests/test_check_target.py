@@ -170,6 +170,16 @@ def test_run_all_asks_every_law_of_every_member(monkeypatch: pytest.MonkeyPatch)
     assert "engines: Hoisted x cells" in text
 
 
+@pytest.mark.slow
+def test_several_processes_find_the_same():
+    questions = run_module._all_work()[: run_module.PIECE + 3]
+    alone = [row for item in questions for row in run_module._ask(item, False, "cpu")]
+    seen: list[float] = []
+    spread = run_module._spread(len(questions), False, lambda what, part: seen.append(part), "cpu", 2)
+    assert [(f, n, c, o.law, o.status) for f, n, c, o in spread] == [(f, n, c, o.law, o.status) for f, n, c, o in alone]
+    assert seen == [0.5, 1.0]
+
+
 def test_the_table_adds_up():
     outcomes = [("cells", "A-0", "", Outcome("rows", "A()", "holds"))] * 2
     outcomes.append(("engines", "Loop", "A-0", Outcome("lengths", "Loop()", "broken", "It is wrong.")))

@@ -262,8 +262,9 @@ def test_rows_before_the_first_target_are_passed_over(tmp_path: Path) -> None:
             "--save-every must be a time such as 30s or 5m, or a number of rows, got 'soon'",
         ),
         (("S", "--resume", "--out", "none"), "none must be the folder of a saved model, got nothing there"),
-        (("S", "--target", "what"), "--target must be one of its columns (time, level, five, kind), got what"),
-        (("S", "--ignore", "what"), "--ignore must name its columns"),
+        (("S", "--target", "what"), "--target must be a column of S (time, level, five, kind), got what."),
+        (("S", "--ignore", "what"), "--ignore must be a column of S (time, level, five, kind), got what."),
+        (("J", "--target", "what"), "--target must be one of its columns (a), got what"),
         (("S", "--names", "a,b"), "its first line has 4 cells, and --names has 2"),
         (("S", "--as", "forecast"), "--as forecast needs numbers, and the target 'kind' of the first row is 'a'"),
         (("S", "--horizon", "2"), "--horizon must be left out for classes, got 2"),
@@ -278,6 +279,7 @@ def test_mistakes_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     file_of(tmp_path, waves(3), "S")
     (tmp_path / "E").write_text("\n\n")
+    (tmp_path / "J").write_text('{"a": 1}\n')
     printed, said = run(*arguments, code=2)
     assert text in said
     assert not printed

@@ -30,7 +30,7 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the record of --random-cells; an unfinished one goes on.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time for --random-cells.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, for the catalog or --random-cells.")] = 1,
 ) -> None:
     """Ask cells for every law: gradients, causality, streaming, padding, all engines. Exit code 1 if one is broken."""
     if random_cells or out is not None:
@@ -40,8 +40,8 @@ def check(
         _random(random_cells, seed, out, jobs)
         return
     if target is not None:
-        if full or device != "cpu":
-            raise ValueError("recurra: --full and --device must be given without a TARGET, got both.")
+        if full or device != "cpu" or jobs != 1:
+            raise ValueError("recurra: --full, --device and --jobs must be given without a TARGET, got both.")
         from ..testing.target import check_target
 
         code = check_target(target, write=typer.echo)
@@ -64,7 +64,7 @@ def check(
     )
     with bar:
         task = bar.add_task("", total=1.0)
-        report = run_all(full, lambda what, part: bar.update(task, description=what, completed=part), device)
+        report = run_all(full, lambda what, part: bar.update(task, description=what, completed=part), device, jobs)
     typer.echo(str(report))
     for line in report.broken:
         typer.echo(line)

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,10 @@ MOST_TEXTS = 50  # different ones in a column; one with more is a name or a time
 SHOWN_MISTAKES = 10
 FIRST_NEWS_S, LATER_NEWS_S = 2.0, 60.0
 ROWS_PER_WRITE = 500
+
+
+class _WrongColumn(ValueError):
+    """A column that the user named is not there."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class StreamRun:
         try:
             line = data.decode("utf-8-sig" if self.num_lines == 0 else "utf-8")
             self._text(line)
+        except _WrongColumn:
+            raise
         except (ValueError, TypeError) as error:
             where = f"line {self.num_lines + 1:,}"
             reason = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else _reason(error)
@@ -175,6 +181,7 @@ class StreamRun:
             return
         if self.form is None:
             form, is_row = Records.begin(line, self.options.names)
+            self._check_columns(form.names)
             if is_row:
                 self._row(form, line)
             self.form = form
@@ -182,6 +189,16 @@ class StreamRun:
         if self.rows_here == 0 and self.form.is_header(line):
             return  # a stream that goes on may name its columns again
         self._row(self.form, line)
+
+    def _check_columns(self, names: Sequence[str]) -> None:
+        """Raise if the stream names its columns and one that the user named is not among them."""
+        target = [] if self.options.target is None else [self.options.target]
+        for option, wanted in (("--target", target), ("--ignore", self.options.ignored)):
+            for name in wanted:
+                if names and name not in names:
+                    raise _WrongColumn(
+                        f"recurra: {option} must be a column of {self._name()} ({', '.join(names)}), got {name}."
+                    )
 
     def _row(self, form: Records, line: str) -> None:
         row = form.read(line)

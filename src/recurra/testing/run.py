@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import collections
+import functools
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from ..core.cell import Cell
 from .families import laws
@@ -13,6 +18,9 @@ from .law import STATUSES, Outcome, Setting, Status
 from .settings import drawn_setting, full_settings, instances
 
 Progress = Callable[[str, float], None]  # what is being asked, and the fraction done
+Row = tuple[str, str, str, Outcome]  # family, member, the cell it met or "", what came of it
+Item = tuple[str, str, str, tuple[Any, ...]]  # family, member, cell, subjects
+PIECE = 16  # questions that a process takes at a time
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Report:
         outcomes: (family, the member's name, the cell it met or "", outcome).
     """
 
-    outcomes: tuple[tuple[str, str, str, Outcome], ...]
+    outcomes: tuple[Row, ...]
 
     @property
     def broken(self) -> list[str]:
@@ -62,29 +70,74 @@ def table(rows: Sequence[tuple[str, int, int, dict[Status, int]]], total: int) -
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:-1], "-" * len(lines[0]), lines[-1]])
 
 
-def run_all(full: bool = False, progress: Progress | None = None, device: str = "cpu") -> Report:
-    """All laws x all cells (each example) x all engines and rules.
+def run_all(full: bool = False, progress: Progress | None = None, device: str = "cpu", jobs: int = 1) -> Report:
+    """All laws x all cells (each example) x all engines and rules; all memories and dynamics.
 
     Args:
         full: every T, B and type of the matrix; else one drawn setting per cell and law, engine or rule.
         progress: told what is being asked and the fraction done.
         device: where to run.
+        jobs: processes at a time; each has its share of the threads. The outcome is the same.
     """
-    cells = list(instances("cells"))
-    work = list(_work(cells))
-    found = []
-    for number, (family, name, cell, subjects) in enumerate(work):
-        if progress is not None:
-            progress(f"{name} {cell}".strip(), number / len(work))
-        for law in laws(family):
-            for setting in _settings(full, family, name, cell or law.name, device):
-                found.append((family, name, cell, law.judge(*subjects, setting=setting)))
+    work = _all_work()
+    found: list[Row] = []
+    if jobs > 1:
+        found = _spread(len(work), full, progress, device, jobs)
+    else:
+        for number, item in enumerate(work):
+            if progress is not None:
+                progress(f"{item[1]} {item[2]}".strip(), number / len(work))
+            found += _ask(item, full, device)
     if progress is not None:
         progress("", 1.0)
     return Report(tuple(found))
 
 
-def _work(cells: list[tuple[str, Cell]]) -> Iterator[tuple[str, str, str, tuple[Any, ...]]]:
+def _ask(item: Item, full: bool, device: str) -> list[Row]:
+    """Every law of one question."""
+    family, name, cell, subjects = item
+    return [
+        (family, name, cell, law.judge(*subjects, setting=setting))
+        for law in laws(family)
+        for setting in _settings(full, family, name, cell or law.name, device)
+    ]
+
+
+def _spread(count: int, full: bool, progress: Progress | None, device: str, jobs: int) -> list[Row]:
+    """In several processes, each of which makes its own members."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    pieces = [range(start, min(start + PIECE, count)) for start in range(0, count, PIECE)]
+    done: dict[int, list[Row]] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
+        waiting = {pool.submit(_ask_piece, piece, full, device): number for number, piece in enumerate(pieces)}
+        try:
+            for future in as_completed(waiting):
+                done[waiting[future]] = future.result()
+                if progress is not None:
+                    _, name, cell, _ = done[waiting[future]][-1]
+                    progress(f"{name} {cell}".strip(), len(done) / len(pieces))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [row for number in sorted(done) for row in done[number]]
+
+
+def _ask_piece(piece: range, full: bool, device: str) -> list[Row]:
+    work = _all_work()
+    return [row for number in piece for row in _ask(work[number], full, device)]
+
+
+@functools.lru_cache(maxsize=1)
+def _cached_work() -> list[Item]:
+    return list(_work(list(instances("cells"))))
+
+
+def _all_work() -> list[Item]:
+    return _cached_work() if multiprocessing.parent_process() else list(_work(list(instances("cells"))))
+
+
+def _work(cells: list[tuple[str, Cell]]) -> Iterator[Item]:
     """Every question without its law: family, member, cell, subjects."""
     for name, cell in cells:
         yield "cells", name, "", (cell,)
