@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -88,15 +88,19 @@ class AssociativeMemory(ABC, Generic[S]):
 
 
 class EnergyMemory(AssociativeMemory[S]):
-    """A memory whose reading never raises its energy."""
+    """A memory whose reading never raises its energy.
+
+    A configuration is a tensor (B, V). That of a `PairMemory` is a NamedTuple whose first two leaves are its two sides,
+    keys (B, K) and values (B, V).
+    """
 
     @abstractmethod
-    def energy(self, state: S, value: Tensor) -> Tensor:
-        """(B,) energy of configurations (B, V)."""
+    def energy(self, state: S, value: Any) -> Tensor:
+        """(B,) energy of configurations."""
 
     @abstractmethod
     def trajectory(self, state: S, cue: Tensor) -> Tree:
-        """Configurations (T, B, V) that a read from ``cue`` passes through, the cue first."""
+        """Configurations, leaves (T, B, ...), that a read from ``cue`` passes through, the cue first."""
 
 
 class ErasableMemory(AssociativeMemory[S]):

@@ -114,8 +114,9 @@ def trajectory(memory: AssociativeMemory[Any], setting: Setting) -> str | None:
         return "it is no EnergyMemory."
     state, _, _, cues = _filled(memory, setting)
     path = memory.trajectory(state, cues)
-    same("the first configuration", path[0], cues, 0.0)
-    same("the last configuration", path[-1], memory.read(state, cues).value)
+    keys, values = (path[0], path[1]) if isinstance(memory, PairMemory) else (path, path)
+    same("the first configuration", keys[0], cues, 0.0)
+    same("the last configuration", values[-1], memory.read(state, cues).value)
     return None
 
 
