@@ -36,10 +36,11 @@ def test_energy_is_the_definition(name: str):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_lists_and_matrices_say_the_same(name: str):
-    begin, index, coupling = neighbours_of(SYSTEMS[name])
-    matrix = torch.zeros(6, 6, dtype=coupling.dtype)
-    owner = torch.repeat_interleave(torch.arange(6), begin.diff())
-    matrix.index_put_((owner, index), coupling, accumulate=True)
+    near = neighbours_of(SYSTEMS[name])
+    matrix = torch.zeros(6, 6, dtype=near.coupling.dtype)
+    matrix.index_put_((near.owner, near.other), near.coupling, accumulate=True)
+    ends = torch.stack([near.owner, near.other]).sort(0).values
+    assert all(len(ends[:, near.edge == e].unique(dim=1).T) == 1 for e in near.edge.unique())
     torch.testing.assert_close(matrix, couplings_of(SYSTEMS[name]))
 
 

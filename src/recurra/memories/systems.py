@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -19,13 +21,20 @@ class Neighbours(NamedTuple):
 
     Args:
         begin: (N + 1,) int64.
-        index: (2 E,) int64, the neighbours.
+        other: (2 E,) int64, the neighbours.
         coupling: (2 E,) J_ij to each of them.
+        edge: (2 E,) int64, number of the edge, the same from both its ends.
     """
 
     begin: Tensor
-    index: Tensor
+    other: Tensor
     coupling: Tensor
+    edge: Tensor
+
+    @property
+    def owner(self) -> Tensor:
+        """(2 E,) the spin whose neighbour it is."""
+        return torch.repeat_interleave(torch.arange(len(self.begin) - 1), self.begin.diff())
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +68,16 @@ class DenseSystem(SpinSystem):
         if bool(matrix.diagonal().count_nonzero()):
             raise ValueError(sentence("DenseSystem", "couplings", "zero on the diagonal", "a spin coupled to itself"))
         _check_outer("DenseSystem", self.outer, len(matrix), matrix.dtype)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The pairs whose coupling is not zero."""
+        return _neighbours_in(self.couplings)
+
+    @cached_property
+    def colours(self) -> tuple[Tensor, ...]:
+        """See `colours_of`."""
+        return _colours(self.neighbours)
 
     @property
     def num_spins(self) -> int:
@@ -120,6 +139,11 @@ class SparseSystem(SpinSystem):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_spins={self.num_spins}, num_edges={len(self.edges)})"
 
+    @cached_property
+    def colours(self) -> tuple[Tensor, ...]:
+        """See `colours_of`."""
+        return _colours(self.neighbours)
+
     @property
     def num_spins(self) -> int:
         """N."""
@@ -132,10 +156,9 @@ class SparseSystem(SpinSystem):
 
     def field(self, spins: Tensor) -> Tensor:
         """(B, N) h + J s."""
-        begin, index, coupling = self.neighbours
-        terms = spins[:, index].to(coupling.dtype) * coupling
-        owner = torch.repeat_interleave(torch.arange(self.num_spins), begin.diff())
-        inner = torch.zeros(len(spins), self.num_spins, dtype=coupling.dtype).index_add(1, owner, terms)
+        near = self.neighbours
+        terms = spins[:, near.other].to(near.coupling.dtype) * near.coupling
+        inner = terms.new_zeros(len(spins), self.num_spins).index_add(1, near.owner, terms)
         return inner if self.outer is None else inner + self.outer
 
     def energy(self, spins: Tensor) -> Tensor:
@@ -202,11 +225,9 @@ def sherrington_kirkpatrick(
 
 def neighbours_of(system: SpinSystem) -> Neighbours:
     """Who is coupled to whom, for any system: its own lists, or what its fields say about flips of single spins."""
-    if isinstance(system, SparseSystem):
+    if isinstance(system, SparseSystem | DenseSystem):
         return system.neighbours
-    matrix = couplings_of(system)
-    owner, index = matrix.nonzero(as_tuple=True)
-    return Neighbours(_begin(owner, system.num_spins), index, matrix[owner, index])
+    return _neighbours_in(couplings_of(system))
 
 
 def couplings_of(system: SpinSystem) -> Tensor:
@@ -224,15 +245,45 @@ def couplings_of(system: SpinSystem) -> Tensor:
     return ((system.field(up) - system.field(up - 2 * torch.eye(size, dtype=torch.int8))) / 2).T.contiguous()
 
 
+def colours_of(system: SpinSystem) -> tuple[Tensor, ...]:
+    """Sets of spins that are not coupled among each other, as few as a walk over the graph finds: two where two suffice.
+
+    Example:
+        >>> [colour.tolist() for colour in colours_of(Lattice((2, 4)))]
+        [[0, 2, 5, 7], [1, 3, 4, 6]]
+    """
+    return system.colours if isinstance(system, SparseSystem | DenseSystem) else _colours(neighbours_of(system))
+
+
+def _colours(near: Neighbours) -> tuple[Tensor, ...]:
+    """Breadth first, so that a graph of two colours gets two; each spin takes the first colour that no neighbour has."""
+    begin, other = near.begin.tolist(), near.other.tolist()
+    colour = [-1] * (len(begin) - 1)
+    for start in range(len(colour)):
+        queue = deque([start] if colour[start] < 0 else [])
+        while queue:
+            spin = queue.popleft()
+            if colour[spin] >= 0:
+                continue
+            around = other[begin[spin] : begin[spin + 1]]
+            taken = {colour[i] for i in around}
+            colour[spin] = next(c for c in range(len(taken) + 1) if c not in taken)
+            queue.extend(i for i in around if colour[i] < 0)
+    found = torch.tensor(colour)
+    return tuple((found == c).nonzero()[:, 0] for c in range(int(found.max()) + 1))
+
+
 def _neighbours(num_spins: int, edges: Tensor, weights: Tensor) -> Neighbours:
     owner, other = torch.cat([edges[:, 0], edges[:, 1]]), torch.cat([edges[:, 1], edges[:, 0]])
     order = torch.argsort(owner, stable=True)
-    return Neighbours(_begin(owner, num_spins), other[order], weights.repeat(2)[order])
-
-
-def _begin(owner: Tensor, num_spins: int) -> Tensor:
     counts = torch.bincount(owner, minlength=num_spins)
-    return torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    begin = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    return Neighbours(begin, other[order], weights.repeat(2)[order], torch.arange(len(edges)).repeat(2)[order])
+
+
+def _neighbours_in(couplings: Tensor) -> Neighbours:
+    edges = couplings.triu(1).nonzero()
+    return _neighbours(len(couplings), edges, couplings[edges[:, 0], edges[:, 1]])
 
 
 def _check_floating(where: str, name: str, tensor: Tensor) -> None:

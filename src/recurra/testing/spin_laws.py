@@ -17,6 +17,7 @@ NUM_SPINS = 4
 CHAINS = 40_000
 BETA = 0.6
 LIMIT = 6.0  # standard errors
+MIXING_SWEEPS = (60, 60, 120, 240, 480)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,21 +118,29 @@ def stationary(dynamics: SpinDynamics, setting: Setting) -> str | None:
 
 @law("From any start the law of equilibrium is reached.")
 def ergodic(dynamics: SpinDynamics, setting: Setting) -> str | None:
-    """Many chains begin with all spins up; after many sweeps the total variation from enumeration is that of chance."""
+    """Many chains begin with all spins up; sooner or later the total variation from enumeration is that of chance.
+
+    How long that takes differs: units that move all at once may fall into cycles of two that they leave but rarely.
+    """
     system, reason = _taken(dynamics, setting)
     if system is None:
         return reason
     generator = generator_of(setting, 65)
     weights = _weights(dynamics, system)
     spins = torch.ones(CHAINS, NUM_SPINS, dtype=torch.int8)
-    for _ in range(60):
-        spins = dynamics.sweep(system, spins, BETA, generator)
-    counts = torch.bincount(_rows(spins), minlength=2**NUM_SPINS).double()
-    away = _worst(counts, weights * CHAINS)
-    if away > LIMIT:
-        total = float((counts / CHAINS - weights).abs().sum() / 2)
-        broken(f"after 60 sweeps the total variation is {total:.4f}, {away:.1f} standard errors.")
-    return None
+    done, total = 0, math.inf
+    for more in MIXING_SWEEPS:
+        for _ in range(more):
+            spins = dynamics.sweep(system, spins, BETA, generator)
+        done += more
+        counts = torch.bincount(_rows(spins), minlength=2**NUM_SPINS).double()
+        away = _worst(counts, weights * CHAINS)
+        before, total = total, float((counts / CHAINS - weights).abs().sum() / 2)
+        if away <= LIMIT:
+            return None
+        if total > 0.9 * before:
+            break
+    broken(f"after {done} sweeps the total variation is {total:.4f}, {away:.1f} standard errors.")
 
 
 @law("In equilibrium a sweep goes from one configuration to another as often as back.")
