@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    anneal,
     check,
     compare_rules,
     demo,
@@ -68,6 +69,7 @@ for _name, _function, _panel in (
     ("evaluate", evaluate.evaluate, "Models of your data"),
     ("report", report.report, "Models of your data"),
     ("export", export.export, "Models of your data"),
+    ("anneal", anneal.anneal, "Memories and spins"),
     ("list", listing.list_members, "The catalog"),
     ("show", show.show, "The catalog"),
     ("explain", explain.explain, "The catalog"),

@@ -217,8 +217,8 @@ def _bqm(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
     try:
         found = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as problem:
-        at = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else "too deep a nest"
-        raise ValueError(sentence(where, name, "whole JSON", at)) from None
+        place = f"line {problem.lineno}: {problem.msg}" if isinstance(problem, json.JSONDecodeError) else "a deep nest"
+        raise ValueError(sentence(where, name, "whole JSON", place)) from None
     if not isinstance(found, dict) or found.get("type") != "BinaryQuadraticModel":
         kind = found.get("type", "JSON without a type") if isinstance(found, dict) else "a list"
         raise ValueError(
@@ -249,8 +249,8 @@ def _bqm(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
             raise ValueError(sentence(where, f"{name}: {key}", f"{count}, as many as it holds", found[key]))
     labels = found.get("variable_labels", list(range(len(linear))))
     if not isinstance(labels, list) or len(labels) != len(linear):
-        got = len(labels) if isinstance(labels, list) else type(labels).__name__
-        raise ValueError(sentence(where, f"{name}: variable_labels", f"a list of {len(linear)}", got))
+        given = len(labels) if isinstance(labels, list) else type(labels).__name__
+        raise ValueError(sentence(where, f"{name}: variable_labels", f"a list of {len(linear)}", given))
     _some(name, len(linear))
     offset = found.get("offset", 0.0)
     if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
