@@ -30,8 +30,8 @@ class BAM(EnergyMemory[Tensor], PairMemory[Tensor], ErasableMemory[Tensor]):
         y <- sign(x M),  x <- sign(y M^T)         to and fro until both layers stand still
         E(x, y) = - x M y^T
 
-    Where the sum of a unit's inputs is zero, the unit stays. Every matrix is stable in both directions: each half of a pass
-    lowers the energy or changes nothing.
+    Where the sum of a unit's inputs is zero, the unit stays. A unit of a cue may be 0, not known. Every matrix is stable in
+    both directions: each half of a pass lowers the energy or changes nothing.
 
     Args:
         size: K, units of a key.
@@ -62,6 +62,7 @@ class BAM(EnergyMemory[Tensor], PairMemory[Tensor], ErasableMemory[Tensor]):
     source: ClassVar[str] = "Kosko 1988, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054"
     alphabet: ClassVar[Alphabet] = "bipolar"
     _low: ClassVar[float] = -1.0
+    _letters: ClassVar[Alphabet] = "ternary"  # a unit of a cue that is not known is 0
 
     size: int = 64
     value_units: int = 48
@@ -136,7 +137,7 @@ class BAM(EnergyMemory[Tensor], PairMemory[Tensor], ErasableMemory[Tensor]):
     def _run(
         self, matrix: Tensor, name: str, cue: Tensor, num_others: int, keep: bool
     ) -> tuple[BAMPair, Tensor, Tensor, list[BAMPair]]:
-        check_patterns(type(self).__name__, name, cue, matrix.shape[0], self.alphabet)
+        check_patterns(type(self).__name__, name, cue, matrix.shape[0], self._letters)
         matrix = matrix.to(cue.dtype)
         x, y = cue, cue.new_zeros(len(cue), num_others)
         steps = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
@@ -205,6 +206,7 @@ class BinaryBAM(BAM):
 
     alphabet: ClassVar[Alphabet] = "binary"
     _low: ClassVar[float] = 0.0
+    _letters: ClassVar[Alphabet] = "binary"
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

@@ -24,7 +24,8 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         E(s) = - sum_mu F(xi_mu . s)          F(x) = x^n,  x^n where x > 0 (else 0),  or exp(x)
         s_i <- sign( sum_mu F(xi_mui + r_mui) - F(-xi_mui + r_mui) ),   r_mui = sum_{j != i} xi_muj s_j
 
-    One unit after the other; a unit that feels nothing stays. n = 2 is the Hopfield network of 1982.
+    One unit after the other; a unit that feels nothing stays. A unit of a cue may be 0, not known.
+    n = 2 is the Hopfield network of 1982.
 
     Args:
         size: N, units.
@@ -134,7 +135,7 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         return torch.stack([cue, *self._run(state, cue, keep=True)[3]])
 
     def _run(self, state: Tensor, cue: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        self._check("cue", cue)
+        check_patterns(type(self).__name__, "cue", cue, self.size, "ternary")
         patterns = state.double()
         columns = patterns.T.contiguous()  # (N, M)
         value = cue.double().clone()
