@@ -500,7 +500,9 @@ def test_explain_speaks_of_itself(tmp_path: Path) -> None:
         ("Stack", "explain: CELL must be a cell that is made from input_size and hidden_size, got Stack"),
     ):
         assert run("explain", cell, code=2).startswith(message), cell
-    assert run("check", "x.py:A", "--full", code=2).startswith("recurra: --full, --device and --jobs must be given without")
+    assert run("check", "x.py:A", "--full", code=2).startswith(
+        "recurra: --full, --device and --jobs must be given without"
+    )
     file = tmp_path / "mine.py"
     file.write_text(
         "from recurra.cells.elman import ElmanCell\n\n\nclass Mine(ElmanCell):\n    def initial_state(self, batch_size):\n"

@@ -22,6 +22,7 @@ _PLACES = {
     "MeanSquaredError": "recurra.core",
     "BinaryCrossEntropy": "recurra.core",
     "fit": "recurra.training",
+    "AssociativeStore": "recurra.estimators",
     "LanguageModel": "recurra.estimators",
     "Forecaster": "recurra.estimators",
     "OnlineForecaster": "recurra.estimators",

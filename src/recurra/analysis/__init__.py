@@ -5,12 +5,14 @@ from .cost import Growth, cost_growth, flops
 from .locality import Locality, audit
 from .memory import carry_bytes, peak_bytes
 from .places import Places
+from .recall_load import RecallAccuracy, recall_accuracy
 
 __all__ = [
     "Compared",
     "Growth",
     "Locality",
     "Places",
+    "RecallAccuracy",
     "audit",
     "carry_bytes",
     "compare_rules",
@@ -19,4 +21,5 @@ __all__ = [
     "exact_gradients",
     "flops",
     "peak_bytes",
+    "recall_accuracy",
 ]

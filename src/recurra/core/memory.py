@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from .checks import sentence
 from .tree import Tree
 
 S = TypeVar("S")
@@ -35,17 +36,31 @@ class AssociativeMemory(ABC, Generic[S]):
     """A frozen description; what is stored lives in an explicit state.
 
     ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons. ``source`` is the paper it comes
-    from. ``alphabet`` is what its units may be.
+    from. ``alphabet`` is what its units may be. ``takes_unknown`` says that a cue may hold 0 for a bipolar unit that is not
+    known.
     """
 
     exempt: ClassVar[Mapping[str, str]] = {}
     source: ClassVar[str] = ""
     alphabet: ClassVar[Alphabet] = "bipolar"
+    takes_unknown: ClassVar[bool] = False
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
         """Small instances that every law is run on."""
         yield cls()
+
+    @classmethod
+    def sized(cls, key_size: int, value_size: int | None = None) -> Self:
+        """A memory for patterns of so many units, with defaults for the rest; its first field is K.
+
+        Raises:
+            ValueError: values of another size than the keys, where it completes its cue.
+        """
+        if value_size not in (None, key_size):
+            what = f"{key_size}, since it brings back what its cue is a part of"
+            raise ValueError(sentence(cls.__name__, "value_size", what, value_size))
+        return cls(key_size)  # type: ignore[call-arg]
 
     @property
     @abstractmethod

@@ -1,5 +1,6 @@
 """What a practitioner uses: plain arguments, ``fit``, and a model in a folder."""
 
+from .associative_store import AssociativeStore, Fullness, Recollection
 from .estimator import Estimator, load_estimator
 from .forecaster import Forecaster
 from .language_model import LanguageModel
@@ -11,12 +12,15 @@ from .sequence_regressor import SequenceRegressor
 from .training_run import TrainingProgress
 
 __all__ = [
+    "AssociativeStore",
     "Estimator",
     "Forecaster",
+    "Fullness",
     "LanguageModel",
     "NGramModel",
     "OnlineClassifier",
     "OnlineForecaster",
+    "Recollection",
     "SequenceClassifier",
     "SequenceRegressor",
     "TrainingProgress",

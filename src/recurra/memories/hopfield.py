@@ -52,6 +52,8 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
         rule: how patterns become couplings.
     """
 
+    takes_unknown: ClassVar[bool] = True
+
     size: int = 64
     rule: CouplingRule = field(default_factory=Hebb)
 

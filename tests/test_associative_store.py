@@ -1,0 +1,165 @@
+"""The store for people: kinds of patterns, recall, certainty, forgetting, files, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recurra.estimators import AssociativeStore
+from recurra.estimators.associative_store import stores
+
+RANDOM = np.random.default_rng(3)
+BITS = RANDOM.random((3, 6, 8)) < 0.5
+NOISY = BITS ^ (RANDOM.random(BITS.shape) < 0.08)
+AS: dict[str, Any] = {
+    "booleans": lambda b: b,
+    "zeros and ones": lambda b: b.astype(np.int64),
+    "signs": lambda b: 2 * b.astype(np.float32) - 1,
+    "tensors": lambda b: torch.from_numpy(2 * b.astype(np.int8) - 1),
+}
+
+
+@pytest.mark.parametrize("form", AS)
+@pytest.mark.parametrize("memory", ["ModernHopfield", "Hopfield", "DenseAssociativeMemory"])
+def test_what_comes_back_looks_like_what_was_written(form: str, memory: str) -> None:
+    store = AssociativeStore(memory).write(AS[form](BITS), names=["a", "b", "c"])
+    found = store.recall(AS[form](NOISY))
+    np.testing.assert_array_equal(found.patterns, np.asarray(AS[form](BITS)))
+    assert found.patterns.dtype == np.asarray(AS[form](BITS)).dtype
+    assert found.names == ["a", "b", "c"]
+    assert found.converged.all()
+    np.testing.assert_allclose(found.overlap, 1, atol=1e-6)
+    assert (found.certainty > 0.95).all()
+    np.testing.assert_array_equal(store.patterns, np.asarray(AS[form](BITS)))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in stores()])
+def test_every_memory_that_completes_its_cue_stores_one_pattern(name: str) -> None:
+    bits = np.zeros((1, 32), dtype=bool)
+    bits[0, ::4] = True
+    store = AssociativeStore(name).write(bits)
+    np.testing.assert_array_equal(store.recall(bits).patterns, bits)
+    assert store.fullness().kept == 1
+    assert repr(store).endswith("1 patterns")
+
+
+def test_real_vectors_and_unknown_parts() -> None:
+    vectors = RANDOM.normal(size=(5, 40))
+    cues = vectors.copy()
+    cues[:, 20:] = np.nan
+    found = AssociativeStore(options={"beta": 4.0}).write(vectors).recall(cues)
+    np.testing.assert_allclose(found.patterns, vectors, atol=1e-4)
+    assert found.patterns.dtype == vectors.dtype
+    assert found.nearest.tolist() == [0, 1, 2, 3, 4]
+    assert (found.certainty > 0.99).all()
+    half = np.where(np.arange(8) < 4, BITS[:, :3].astype(float), np.nan)
+    again = AssociativeStore("Hopfield").write(BITS[:, :3]).recall(half)
+    assert (again.patterns == BITS[:, :3]).mean() > 0.8
+
+
+def test_certainty_says_when_two_patterns_could_be_meant() -> None:
+    pair = np.zeros((2, 20), dtype=bool)
+    pair[0, :10], pair[1, 10:] = True, True
+    cue = np.concatenate([pair[0, :5], pair[1, 5:15], pair[0, 15:]])
+    sure, torn = AssociativeStore().write(pair).recall(np.stack([pair[0], cue])).certainty
+    assert sure > 0.99
+    assert torn < 0.6
+
+
+def test_threshold() -> None:
+    grey = np.where(BITS, 0.8, 0.1)
+    found = AssociativeStore("Hopfield", threshold=0.5).write(grey).recall(grey[0] * 0.9)
+    np.testing.assert_array_equal(found.patterns[0], BITS[0])
+
+
+@pytest.mark.parametrize("memory", ["ModernHopfield", "Hopfield", "Associatron"])
+def test_forgetting_is_never_having_written(memory: str) -> None:
+    store = AssociativeStore(memory).write(BITS, names=["a", "b", "c"]).forget("b").forget(-1)
+    other = AssociativeStore(memory).write(BITS[:1], names=["a"])
+    assert store.names == ["a"]
+    for mine, theirs in zip(store.recall(NOISY), other.recall(NOISY)):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+    store.forget(0)
+    assert len(store) == 0
+    with pytest.raises(ValueError, match="AssociativeStore: nothing is stored"):
+        store.recall(BITS)
+    with pytest.raises(ValueError, match="which must be stored, got 'a'"):
+        store.forget("a")
+
+
+def test_fullness_falls_when_too_much_is_stored() -> None:
+    many = RANDOM.random((40, 64)) < 0.5
+    store = AssociativeStore("Hopfield").write(many[:4])
+    light = store.fullness()
+    heavy = store.write(many[4:]).fullness()
+    assert (light.patterns, heavy.patterns) == (4, 40)
+    assert light.kept == 1
+    assert heavy.kept < 0.2
+    assert light.load == pytest.approx(4 / light.capacity)
+
+
+@pytest.mark.parametrize("memory", [name for name, _ in stores()])
+def test_saved_and_loaded(tmp_path: Path, memory: str) -> None:
+    store = AssociativeStore(memory, seed=4).write(BITS, names=["a", "b", "c"])
+    store.save(tmp_path / "s.safetensors")
+    again = AssociativeStore.load(tmp_path / "s.safetensors")
+    assert again.names == store.names
+    for mine, theirs in zip(again.recall(NOISY), store.recall(NOISY)):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+    more = RANDOM.random((1, 6, 8)) < 0.5
+    np.testing.assert_array_equal(again.write(more).recall(more).patterns, store.write(more).recall(more).patterns)
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(FileNotFoundError, match="path must be a file that save wrote"):
+        AssociativeStore.load(path)
+    AssociativeStore("Hopfield").write(BITS).save(path)
+    whole = path.read_bytes()
+    for piece in (
+        b"",
+        whole[:50],
+        whole[:-7],
+        whole.replace(b'"Hopfield', b'"Hopfielt'.replace(b'"', b'"')),
+        b"junk" * 40,
+    ):
+        path.write_bytes(piece)
+        with pytest.raises(ValueError, match="AssociativeStore: path must be a file that save wrote, got"):
+            AssociativeStore.load(path)
+
+
+@pytest.mark.parametrize(
+    ("memory", "patterns", "message"),
+    [
+        (
+            "Hopfield",
+            [[0.2, 0.9]],
+            r"two values for Hopfield \(0 and 1, -1 and 1, or booleans\), got numbers from 0.2 to 0.9",
+        ),
+        ("Hopfield", [["a"]], "patterns must be booleans or numbers, got <U1"),
+        ("Hopfield", [[1], [1, 0]], "an array of equal rows"),
+        ("Hopfield", [1, 0], r"\(M, ...\), with at least one pattern, got \(2,\)"),
+        ("Hopfield", [[np.nan, 1.0]], "patterns must be finite numbers"),
+        ("Hopfeld", [[1, 0]], "memory must be one of the memories, got 'Hopfeld'. Did you mean"),
+    ],
+)
+def test_what_cannot_be_stored(memory: str, patterns: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        AssociativeStore(memory).write(patterns)
+
+
+def test_what_does_not_fit_what_is_stored() -> None:
+    store = AssociativeStore("Hopfield").write(BITS, names=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"cues must be \(B, 6, 8\), got \(3, 6, 7\)"):
+        store.recall(BITS[:, :, :7])
+    with pytest.raises(ValueError, match=r"cues must be booleans, as what is stored, got bipolar numbers from -1 to 1"):
+        store.recall(2 * BITS.astype(int) - 1)
+    with pytest.raises(ValueError, match="names must be all different, got a twice"):
+        store.write(BITS[:1], names=["a"])
+    with pytest.raises(ValueError, match="names must be 1, one for each pattern, got 2"):
+        store.write(BITS[:1], names=["d", "e"])
+    with pytest.raises(ValueError, match="options must be fields of Hopfield, got betta"):
+        AssociativeStore("Hopfield", options={"betta": 1})
+    assert store.names == ["a", "b", "c"]
