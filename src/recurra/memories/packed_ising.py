@@ -113,7 +113,8 @@ class PackedIsing:
     def pack(self, spins: Tensor) -> Tensor:
         """(2, H, W) int64 words of spins (C, N)."""
         if spins.shape != (self.copies, self.num_spins):
-            raise ValueError(sentence("PackedIsing", "spins", (self.copies, self.num_spins), tuple(spins.shape)))
+            want = f"({self.copies}, {self.num_spins})"
+            raise ValueError(sentence("PackedIsing", "spins", want, tuple(spins.shape)))
         height, length = self.shape
         bits = (spins > 0).long().reshape(self.copies, height, length // 2, 2)
         odd = (torch.arange(height) % 2 == 1)[:, None]
