@@ -31,8 +31,9 @@ class _Task(NamedTuple):
         make: sequences to learn from, from their number and a generator.
         test: the same without noise on the targets.
         lr: learning rate.
+        tolerance: a larger error, by the noiseless target, is a misclassification.
         error: mean error of a test below which ST2 holds.
-        wrong: share of a test that may be wrong where ST1 holds.
+        wrong: misclassified sequences of a small test that ST1 allows.
         weight: of the row's time.
     """
 
@@ -40,23 +41,24 @@ class _Task(NamedTuple):
     make: Callable[[int, torch.Generator], Chunk]
     test: Callable[[int, torch.Generator], Chunk]
     lr: float
+    tolerance: float
     error: float
-    wrong: float
+    wrong: int
     weight: float
 
 
 def _tasks(num_steps: int) -> tuple[_Task, ...]:
-    def row(name: str, relevant: int, lr: float, error: float, wrong: float, weight: float, **how: Any) -> _Task:
+    def row(name: str, relevant: int, lr: float, weight: float, *limits: Any, **how: Any) -> _Task:
         def make(count: int, generator: torch.Generator, **quiet: float) -> Chunk:
             return two_sequences(num_steps, relevant, count, generator, **{**how, **quiet})
 
-        return _Task(name, make, partial(make, target_noise=0.0), lr, error, wrong, weight)
+        return _Task(name, make, partial(make, target_noise=0.0), lr, *limits, weight)
 
-    return (
-        row("3a_3", 3, 1.0, 0.01, 0.0, 3),
-        row("3a_1", 1, 1.0, 0.01, 0.0, 5),
-        row("3b_3", 3, 1.0, 0.04, 0.01, 4, signal_noise=0.2),
-        row("3c_3", 3, 0.1, 0.015, 0.0, 20, signal_noise=0.2, targets=(0.2, 0.8), target_noise=0.32),
+    return (  # the limits: tolerance, error, wrong
+        row("3a_3", 3, 1.0, 3, 0.2, 0.01, 0),
+        row("3a_1", 1, 1.0, 5, 0.2, 0.01, 0),
+        row("3b_3", 3, 1.0, 2, 0.2, 0.04, 5, signal_noise=0.2),
+        row("3c_3", 3, 0.1, 9, 0.1, 0.015, 0, targets=(0.8, 0.2), target_noise=0.1**0.5),
     )
 
 
@@ -64,12 +66,13 @@ def _tasks(num_steps: int) -> tuple[_Task, ...]:
 class Hochreiter1997TwoSequence(Experiment):
     """Two classes of noisy sequences that differ in their first numbers alone; nets found by guessing weights do as well.
 
-    3a: the first N numbers are 1 or -1, all others are noise of variance 0.2. 3b: the first ones are noisy too. 3c: and the
-    targets, 0.2 and 0.8, carry noise of standard deviation 0.32. *Guessing*: tanh nets with weights from U(-100, 100) until
+    3a: the first N numbers are 1 or -1, all others are noise of variance 0.2. 3b: the first ones are noisy too. 3c: as 3a, but
+    the targets, 0.2 and 0.8, carry noise of standard deviation 0.32. *Guessing*: tanh nets with weights from U(-100, 100) until
     one is right on all of a set; the paper's point about 3a is that it is found soon.
 
-    A trial passes ST1 when none of 256 test sequences is wrong (at most 1 % in 3b), and ends at ST2, when their mean error,
-    by the noiseless target, is also below 0.01 (0.04; 0.015). It is then tested on 2,560 others.
+    A sequence is misclassified if its error, by the noiseless target, exceeds 0.2 (3c: 0.1). A trial passes ST1 when none of
+    256 test sequences is (3b: fewer than six), and ends at ST2, when their mean error is also below 0.01 (0.04; 0.015). It is
+    then tested on 2,560 others.
 
     Args:
         num_trials: trials of each row.
@@ -84,11 +87,11 @@ class Hochreiter1997TwoSequence(Experiment):
         num_guess_trials: trials of guessing.
         elman_most: sequences of the control.
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.3 and tables 4 to 6 (numbers from a list
-        made from a copy; stopping criteria from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.3 and tables 4 to 6 (read in a copy)
     Differs:
-        Five trials where the paper has ten, T = 100 alone, and N = 1 in 3a alone. The control is an Elman net that learns one
-        step back, online.
+        T = 100 alone, and N = 1 in 3a alone. How often the paper tests is not said; here it is every ``block`` sequences. In
+        3b, where six of 256 stop a trial, our trials stop sooner than the paper's, with more misclassified; testing every
+        2,000 or 5,000 sequences does not change that. The control is an Elman net that learns one step back, online.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e3-two-sequence"
@@ -109,9 +112,9 @@ class Hochreiter1997TwoSequence(Experiment):
         Claim("misclassified_elman_3a_3", 0.25, "higher", "", "Elman net, one step back", control=True),
     )
 
-    num_trials: int = 5
+    num_trials: int = 10
     num_steps: int = 100
-    most: int = 280_000
+    most: int = 600_000
     weight_range: float = 0.1
     block: int = 500
     num_small_test: int = 256
@@ -180,17 +183,17 @@ class Hochreiter1997TwoSequence(Experiment):
             learner.learn(task.make(self.block, generator))
             count += self.block
             progress(count / self.most)
-            wrong, error = _judge(learner.try_out(small))
+            wrong, error = _judge(learner.try_out(small), task.tolerance)
             if wrong <= task.wrong:
                 first = min(first, float(count))
                 if error < task.error:
                     second = float(count)
                     break
-        wrong, error = _judge(learner.try_out(task.test(self.num_test, generator)))
+        wrong, error = _judge(learner.try_out(task.test(self.num_test, generator)), task.tolerance)
         return {
             "st1": first,
             "st2": second,
-            "misclassified": wrong,
+            "misclassified": wrong / self.num_test,
             "error": error,
             "solved": float(second < self.most),
             "weights": num_weights(net),
@@ -232,13 +235,14 @@ class Hochreiter1997TwoSequence(Experiment):
         for done in range(0, self.elman_most, self.block):
             learner.learn(task.make(min(self.block, self.elman_most - done), generator))
             progress(done / self.elman_most)
-        return _judge(learner.try_out(task.test(self.num_test, generator)))[0]
+        wrong, _ = _judge(learner.try_out(task.test(self.num_test, generator)), task.tolerance)
+        return wrong / self.num_test
 
 
-def _judge(answers: Answers) -> tuple[float, float]:
-    """Share of the wrong class, and the mean error."""
-    wrong = (answers.said > 0.5) != (answers.wanted > 0.5)
-    return float(wrong.double().mean()), float((answers.said - answers.wanted).abs().mean())
+def _judge(answers: Answers, tolerance: float) -> tuple[int, float]:
+    """Number of sequences with too large an error, and the mean error."""
+    errors = answers.largest_error
+    return int((errors > tolerance).sum()), float(errors.mean())
 
 
 @torch.no_grad()
