@@ -72,7 +72,6 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
         (("--noise", "1.5"), "--noise must be a probability in [0, 1), got 1.5"),
         (("--size", "3x3"), "--size must be left out for digits"),
         ((".", "--size", "big"), "--size must be height x width such as 16x16"),
-        (("--memory", "BAM"), "--memory must be one that brings back what its cue is a part of"),
         (("--seconds", "0"), "--seconds must be more than 0"),
     ],
 )

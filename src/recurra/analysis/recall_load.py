@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ def flip(bits: np.ndarray[Any, Any], noise: float, generator: np.random.Generato
 
 
 def recall_accuracy(
-    memories: Sequence[tuple[str, type[AssociativeMemory[Any]]]],
+    memories: Sequence[tuple[str, type[AssociativeMemory[Any]], Mapping[str, Any]]],
     patterns: np.ndarray[Any, Any],
     loads: Sequence[int],
     *,
@@ -55,7 +55,7 @@ def recall_accuracy(
     """Store ever more of the patterns in each memory and read noisy cues.
 
     Args:
-        memories: name and class.
+        memories: label, class and options of a store, as `recurra.estimators.associative_store.stores` gives them.
         patterns: (M, ...) booleans; the first ones are stored.
         loads: numbers of patterns to store, ascending.
         noise: share of the bits that are turned over in a cue.
@@ -65,14 +65,14 @@ def recall_accuracy(
         on_progress: told what is measured and the fraction done.
     """
     found = []
-    for number, (name, kind) in enumerate(memories):
+    for number, (name, kind, options) in enumerate(memories):
         began = time.monotonic()
         for step, count in enumerate(loads):
             if on_progress is not None:
                 on_progress(f"{name}, {count} patterns", (number + step / len(loads)) / len(memories))
             if count > len(patterns) or time.monotonic() - began > seconds:
                 break
-            found.append(_measure(name, kind, patterns[:count], noise, num_cues, seed))
+            found.append(_measure(name, kind, options, patterns[:count], noise, num_cues, seed))
     if on_progress is not None:
         on_progress("", 1.0)
     return found
@@ -81,13 +81,14 @@ def recall_accuracy(
 def _measure(
     name: str,
     kind: type[AssociativeMemory[Any]],
+    options: Mapping[str, Any],
     patterns: np.ndarray[Any, Any],
     noise: float,
     num_cues: int,
     seed: int,
 ) -> RecallAccuracy:
     generator = np.random.default_rng(seed)
-    store = AssociativeStore(kind).write(patterns)
+    store = AssociativeStore(kind, options=options).write(patterns)
     meant = generator.integers(0, len(patterns), num_cues)
     cues = flip(patterns[meant], noise, generator)
     began = time.perf_counter()

@@ -26,7 +26,9 @@ SHOWN_STEPS, SHOWN_IMAGES = 3, 4
 
 @command
 def recall(
-    images: Annotated[str, typer.Argument(help="A folder of images, or digits (built in).")] = "digits",
+    images: Annotated[
+        str, typer.Argument(help="A folder of images; digits (built in); random, of unrelated pixels.")
+    ] = "digits",
     memory: Annotated[
         str, typer.Option(help="The memory of the picture, of `recurra list memories`.")
     ] = "ModernHopfield",
@@ -58,7 +60,7 @@ def recall(
     import numpy as np
 
     from ..core.checks import check_probability, sentence
-    from ..datasets.images import digits, ink, read_images
+    from ..datasets.images import digits, ink, noise_images, read_images
     from ..estimators.associative_store import AssociativeStore, stores
     from .screen import console
 
@@ -67,7 +69,12 @@ def recall(
         raise ValueError(sentence("recurra", "--seconds", "more than 0", seconds))
     if images == "digits" and size is not None:
         raise ValueError(sentence("recurra", "--size", "left out for digits, which are 8x8", size))
-    found = digits() if images == "digits" else read_images(Path(images), _size(size or "16x16"), "recurra")
+    if images == "digits":
+        found = digits()
+    elif images == "random":
+        found = noise_images(1600, _size(size or "16x16"), seed)
+    else:
+        found = read_images(Path(images), _size(size or "16x16"), "recurra")
     bits = ink(found)
     order = np.random.default_rng(seed).permutation(len(bits))
     order = order[
@@ -79,8 +86,8 @@ def recall(
     bits, names = bits[order], [found.names[i] for i in order]
     count = min(patterns, len(bits))
     store = AssociativeStore(memory)
-    able = dict(stores())
-    if store.kind.__name__ not in able:
+    able = list(stores())
+    if store.kind not in [kind for _, kind, _ in able]:
         got = f"{memory}, which stores pairs of different sizes"
         raise ValueError(sentence("recurra", "--memory", "one that brings back what its cue is a part of", got))
     store.write(bits[:count], names[:count])
@@ -94,7 +101,7 @@ def recall(
     _show_recalls(screen, table, store)
     rows: list[RecallAccuracy] = []
     if compare:
-        rows = _compared(screen, bits, what, noise, cues, seconds, seed, list(able.items()), out)
+        rows = _compared(screen, bits, what, noise, cues, seconds, seed, able, out)
     if as_json:
         record: dict[str, Any] = {"images": what, "memory": type(store.memory).__name__, "recalls": table}
         record |= {"fullness": _finite(store.fullness()._asdict())}
@@ -178,7 +185,7 @@ def _compared(
     cues: int,
     seconds: float,
     seed: int,
-    kinds: list[tuple[str, Any]],
+    kinds: list[tuple[str, Any, dict[str, Any]]],
     out: Path,
 ) -> list[RecallAccuracy]:
     """The table and the plot of accuracy against load."""

@@ -129,6 +129,11 @@ class ErasableMemory(AssociativeMemory[S]):
 class PairMemory(AssociativeMemory[S]):
     """A memory that stores values under keys of another kind; without values it stores nothing useful."""
 
+    @classmethod
+    def sized(cls, key_size: int, value_size: int | None = None) -> Self:
+        """A memory for keys and values of so many units; its first two fields are K and V."""
+        return cls(*(size for size in (key_size, value_size) if size is not None))
+
     @abstractmethod
     def draw_pairs(self, num_patterns: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Random keys (M, K) and values (M, V)."""

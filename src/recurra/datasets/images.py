@@ -77,6 +77,12 @@ def digits() -> Images:
     return Images((found.images / 16).astype(np.float32), names)
 
 
+def noise_images(count: int, size: tuple[int, int], seed: int = 0) -> Images:
+    """Images without structure: every pixel black or white with equal probability, what theories of capacity assume."""
+    pixels = np.random.default_rng(seed).integers(0, 2, (count, *size)).astype(np.float32)
+    return Images(pixels, [str(i) for i in range(count)])
+
+
 def ink(images: Images) -> np.ndarray[Any, Any]:
     """(M, height, width) booleans: which pixels lie on the rarer side of the threshold that separates an image's two tones
     best (Otsu 1979: the one that leaves the least variance on both sides)."""

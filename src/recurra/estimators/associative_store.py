@@ -23,6 +23,7 @@ from ..training.files import write_atomically
 Kind = Literal["boolean", "binary", "bipolar", "real"]
 FORMAT_VERSION = 1
 PIECE = 1024  # cues that are read together
+CHOICES = ("rule",)  # fields that make another memory of it
 KEPT = 0.99  # overlap from which a pattern counts as kept
 
 
@@ -523,12 +524,25 @@ def _list(shape: Sequence[int]) -> str:
     return ", ".join(map(str, shape))
 
 
-def stores() -> Iterator[tuple[str, type[AssociativeMemory[Any]]]]:
-    """Memories that a store can use: name and class of those that bring back what their cue is a part of."""
+def stores() -> Iterator[tuple[str, type[AssociativeMemory[Any]], dict[str, Any]]]:
+    """Memories that bring back what their cue is a part of: a label, the class, and options of a store.
+
+    Each memory with its defaults, and with what its examples have in place of them, such as another rule.
+    """
     for name, kind in _memories():
         try:
             memory = kind.sized(16, 16)
         except (ValueError, TypeError):
             continue
         if memory.key_size == memory.value_size == 16:
-            yield name, kind
+            yield name, kind, {}
+            for example in kind.examples():
+                other = {k: v for k, v in _options(example).items() if v != _options(memory).get(k)}
+                if other and len(other) == 1 and next(iter(other)) in CHOICES:
+                    yield f"{name}, {next(iter(other.values()))}", kind, other
+
+
+def _options(memory: AssociativeMemory[Any]) -> dict[str, Any]:
+    """Fields but the first, which is the size."""
+    fields = dataclasses.fields(memory) if dataclasses.is_dataclass(memory) else ()
+    return {field.name: getattr(memory, field.name) for field in fields[1:]}
