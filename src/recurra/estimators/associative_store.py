@@ -539,10 +539,10 @@ def stores() -> Iterator[tuple[str, type[AssociativeMemory[Any]], dict[str, Any]
             for example in kind.examples():
                 other = {k: v for k, v in _options(example).items() if v != _options(memory).get(k)}
                 if other and len(other) == 1 and next(iter(other)) in CHOICES:
-                    yield f"{name}, {next(iter(other.values()))}", kind, other
+                    yield f"{name}, {type(next(iter(other.values()))).__name__}", kind, other
 
 
 def _options(memory: AssociativeMemory[Any]) -> dict[str, Any]:
     """Fields but the first, which is the size."""
-    fields = dataclasses.fields(memory) if dataclasses.is_dataclass(memory) else ()
-    return {field.name: getattr(memory, field.name) for field in fields[1:]}
+    names: list[str] = [field.name for field in dataclasses.fields(memory)] if dataclasses.is_dataclass(memory) else []
+    return {name: getattr(memory, name) for name in names[1:]}
