@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from recurra.cells import ElmanCell, IndRNNCell
 from recurra.core import Cell, Controls
 from recurra.engines import Loop, Native
 from recurra.engines import native as engine
-from recurra.native import build
+from recurra.native import build, lower
 from recurra.testing.random_cells import BINARY, UNARY
 
 SPECIAL = torch.tensor(
@@ -252,7 +253,7 @@ _KILLED = """
 import sys, torch
 from recurra.cells import ElmanCell
 from recurra.engines import Native
-from recurra.native import build
+from recurra.native import build, lower
 write = build.hashlib.sha256
 def slow(*args):
     if any(p.suffix == ".part" for p in build.cache_folder().glob("*")):
@@ -284,3 +285,37 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(empty_cache: Path) -> Non
     works()
     assert not left.exists()
     assert list(empty_cache.glob("*.o"))
+
+
+class Doubling(Cell[Tensor, Tensor, Tensor]):
+    """A long chain of sums, each of which reads the one before twice."""
+
+    source = "a solver of several stages"
+    input_size = output_size = 2
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls()
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return self.initial("h", batch_size, 2)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        for _ in range(10):
+            state = state + 0.01 * state.sin()
+        return state + x, state + x
+
+
+def test_the_compiler_looks_at_a_value_that_is_read_often_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    cuts = lower._Lowering._cuts
+
+    def counted(self: Any, node: Any, *more: Any, **options: Any) -> Any:
+        seen.append(node)
+        return cuts(self, node, *more, **options)
+
+    monkeypatch.setattr(lower._Lowering, "_cuts", counted)
+    xs = torch.ones(3, 1, 2)
+    ys, _ = Native()(Doubling(), xs, torch.ones(1, 2))
+    torch.testing.assert_close(ys, Loop()(Doubling(), xs, torch.ones(1, 2))[0])
+    assert 0 < len(seen) < 2000

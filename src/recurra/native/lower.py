@@ -422,7 +422,7 @@ class _Lowering:
         value = store.value
         if len(shape) != 1 or value.shape != shape:
             return [(shape, store)]
-        edges = sorted({0, shape[0], *(c for c in self._cuts(value, inside=store.defines) if 0 < c < shape[0])})
+        edges = sorted({0, shape[0], *(c for c in self._cuts(value, {}, inside=store.defines) if 0 < c < shape[0])})
         if len(edges) == 2 or len(edges) > 1 + _MOST_PIECES:
             return [(shape, store)]
         (stride,) = store.strides
@@ -431,21 +431,26 @@ class _Lowering:
             for a, b in pairwise(edges)
         ]
 
-    def _cuts(self, node: Node, *, inside: bool = False) -> set[int]:
-        """Flat elements of a vector at which another part of it begins."""
+    def _cuts(self, node: Node, known: dict[Node, set[int]], *, inside: bool = False) -> set[int]:
+        """Flat elements of a vector at which another part of it begins; ``known`` keeps those of nodes seen before."""
         if (node in self.places and not inside) or len(node.shape) != 1:
             return set()
+        if node not in known:
+            known[node] = self._own_cuts(node, known)
+        return known[node]
+
+    def _own_cuts(self, node: Node, known: dict[Node, set[int]]) -> set[int]:
         if node.op in ELEMENTWISE:
-            return {c for a in node.args for c in self._cuts(a)}
+            return {c for a in node.args for c in self._cuts(a, known)}
         if node.op == "view":
             (base,), (offset, strides) = node.args, node.attr
             dense = strides == (1,) and len(base.shape) == 1
-            return {c - offset for c in self._cuts(base)} if dense else set()
+            return {c - offset for c in self._cuts(base, known)} if dense else set()
         if node.op == "assemble":
             found: set[int] = set()
             for part, (offset, strides) in _parts(node):
                 if len(part.shape) == 1 and (strides == (1,) or part.size == 1):
-                    found |= {offset, offset + part.size} | {offset + c for c in self._cuts(part)}
+                    found |= {offset, offset + part.size} | {offset + c for c in self._cuts(part, known)}
             return found
         return set()
 
