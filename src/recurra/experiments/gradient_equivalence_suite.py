@@ -49,19 +49,24 @@ class GradientEquivalenceSuite(Experiment):
     take a cell says so, and the net is left out there. The costs are counted in multiplications, the bias of `UORO` is measured
     along the gradient in standard errors.
 
+    In continuous time, the adjoint equation of a net that is a differential equation, integrated backward, is compared with
+    backpropagation through the steps of the solver. Neither is the other's derivative: they agree as the step goes to zero, at
+    the order of the solver.
+
     Args:
         num_steps: T.
         num_rows: B.
         examples: nets of each cell that are asked, of those that the cell names itself.
         draws: random influences of `UORO`.
         sizes: units of the nets whose costs are counted.
+        solver_steps: of the net in continuous time, over its five time constants; those of the finest comparison.
     Source:
         Linnainmaa 1976, BIT 16:146-160; Robinson & Fallside 1987; Williams & Zipser 1989, Neural Computation 1(2):270-280;
         Williams & Peng 1990, Neural Computation 2(4):490-501; Schmidhuber 1992, Neural Computation 4(2):243-248; Wan & Beaufays
         1996, Neural Computation 8(1):182-201; Campolucci et al. 1999; Tallec & Ollivier 2018 (from memory)
     Differs:
-        The adjoint of continuous time is not among them: no cell of the catalog is a differential equation. `CRBP` is asked
-        with all steps within reach and weights that stay, where it is exact.
+        `CRBP` is asked with all steps within reach and weights that stay, where it is exact. The net in continuous time
+        stands here and not in the catalog.
     """
 
     id: ClassVar[str] = "gradient-equivalence-suite"
@@ -73,6 +78,8 @@ class GradientEquivalenceSuite(Experiment):
         Claim(
             "difference_eprop_elementwise", 1e-10, "lower", "exact where recurrences are element-wise", "", "theorem"
         ),
+        Claim("difference_adjoint", 1e-10, "lower", "the same gradient", "continuous time, finest steps", "theorem"),
+        Claim("adjoint_order_off_4", 0.3, "lower", "4", "difference against the step, Runge-Kutta", "theorem"),
         Claim("exponent_bptt_off_2", 0.3, "lower", "n^2", "", "theorem"),
         Claim("exponent_hybrid_off_3", 0.3, "lower", "n^3", "", "theorem"),
         Claim("exponent_rtrl_off_4", 0.3, "lower", "n^4", "", "theorem"),
@@ -80,6 +87,9 @@ class GradientEquivalenceSuite(Experiment):
         Claim("uoro_halved_standard_errors", 10.0, "higher", "", "half of the influence", "theorem", control=True),
         Claim("difference_forgetful", 1e-3, "higher", "", "RTRL that forgets a tenth", "theorem", control=True),
         Claim("difference_truncated", 1e-3, "higher", "", "BPTT(5), which is not exact", "theorem", control=True),
+        Claim(
+            "difference_adjoint_frozen", 1e-3, "higher", "", "adjoint that holds s(t) fixed", "theorem", control=True
+        ),
     )
 
     num_steps: int = 50
@@ -87,11 +97,12 @@ class GradientEquivalenceSuite(Experiment):
     examples: int = 2
     draws: int = 100_000
     sizes: tuple[int, ...] = (16, 32, 64)
+    solver_steps: int = 2048
 
     @classmethod
     def smoke(cls) -> Self:
         """Two cells, few draws."""
-        return cls(num_steps=6, num_rows=2, examples=0, draws=400, sizes=(4, 8))
+        return cls(num_steps=6, num_rows=2, examples=0, draws=400, sizes=(4, 8), solver_steps=32)
 
     def run(self, log: Log) -> Mapping[str, float]:
         """Agreement, controls, bias, costs."""
@@ -108,6 +119,7 @@ class GradientEquivalenceSuite(Experiment):
         metrics["difference_worst"] = max(worst.values())
         log("controls", 0.7)
         metrics |= self._controls()
+        metrics |= self._continuous()
         log("bias", 0.75)
         metrics |= self._bias()
         log("costs", 0.9)
@@ -198,6 +210,19 @@ class GradientEquivalenceSuite(Experiment):
                 direction = _asked(rule, cell, chunk, _Squares())
             found[f"difference_{name}"] = _difference(direction, wanted)
         return found
+
+    def _continuous(self) -> dict[str, float]:
+        """The adjoint equation against backpropagation through the solver, at three sizes of the step."""
+        net, steps = _Differential(2, 6), [self.solver_steps // n for n in (8, 4, 1)]
+        off = [_difference(net.adjoint(n), net.backpropagated(n)) for n in steps]
+        frozen = _difference(net.adjoint(steps[-1], frozen=True), net.backpropagated(steps[-1]))
+        order = math.log(off[0] / off[1]) / math.log(steps[1] / steps[0])
+        return {
+            "difference_adjoint": off[-1],
+            "difference_adjoint_frozen": frozen,
+            "adjoint_order": order,
+            "adjoint_order_off_4": abs(order - 4),
+        }
 
     def _bias(self) -> dict[str, float]:
         """How far the mean of UORO's directions lies beside the gradient, along the gradient, in standard errors."""
@@ -334,6 +359,87 @@ def _forgetful(cell: Cell, chunk: Chunk) -> dict[str, Tensor]:
         carry = carry._replace(influence=tuple(0.9 * block for block in carry.influence))
         total = {n: total.get(n, 0) + d for n, d in estimate.direction.items()}
     return total
+
+
+class _Differential:
+    """A net in continuous time, and two ways to the gradient of an integral along it.
+
+        ds/dt = -s + tanh(W s + V u(t) + b),   E = 1/2 int |s - target(t)|^2 dt,   0 <= t <= 5
+
+    The adjoint equation is  da/dt = -a df/ds - (s - target),  a(5) = 0,  and dE/dtheta = int a df/dtheta dt.
+    """
+
+    span = 5.0
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        kind: dict[str, Any] = {"generator": generator, "dtype": torch.float64}
+        self.parameters = {
+            "W": 1.5 * torch.randn(hidden_size, hidden_size, **kind) / hidden_size**0.5,
+            "V": torch.randn(hidden_size, input_size, **kind),
+            "b": torch.randn(hidden_size, **kind),
+        }
+        self.start = torch.randn(hidden_size, **kind)
+        self.phase = torch.rand(input_size + hidden_size, **kind) * 6
+
+    def _waves(self, t: float) -> tuple[Tensor, Tensor]:
+        """u(t) and target(t)."""
+        waves = torch.sin(2 * t + self.phase)
+        count = self.parameters["V"].shape[1]
+        return waves[:count], waves[count:]
+
+    def _flow(self, t: float, s: Tensor, p: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """ds/dt, dE/dt."""
+        u, target = self._waves(t)
+        return -s + torch.tanh(p["W"] @ s + p["V"] @ u + p["b"]), 0.5 * (s - target).square().sum()
+
+    def _walk(self, num_steps: int, p: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Classical Runge-Kutta: s at the ends of all steps, and E."""
+        h, s, states = self.span / num_steps, self.start, [self.start]
+        total = torch.zeros((), dtype=torch.float64)
+        for n in range(num_steps):
+            k1, e1 = self._flow(n * h, s, p)
+            k2, e2 = self._flow((n + 0.5) * h, s + 0.5 * h * k1, p)
+            k3, e3 = self._flow((n + 0.5) * h, s + 0.5 * h * k2, p)
+            k4, e4 = self._flow((n + 1) * h, s + h * k3, p)
+            s = s + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            total = total + h / 6 * (e1 + 2 * e2 + 2 * e3 + e4)
+            states.append(s)
+        return states, total
+
+    def backpropagated(self, num_steps: int) -> dict[str, Tensor]:
+        """Reverse differentiation of the solver's steps."""
+        named = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
+        _, total = self._walk(num_steps, named)
+        return dict(zip(named, torch.autograd.grad(total, list(named.values()))))
+
+    def adjoint(self, num_steps: int, *, frozen: bool = False) -> dict[str, Tensor]:
+        """The adjoint equation and its integral, by a solver of their own, backward from the last state.
+
+        A step back goes over two steps of the states: Runge-Kutta asks for the state in the middle.
+        """
+        p = self.parameters
+        states, _ = self._walk(2 * num_steps, p)
+        h, size = self.span / num_steps, self.start.numel()
+
+        def slope(place: int, both: Tensor) -> Tensor:
+            """d(a, gradient)/dt at the state of that number."""
+            a, s = both[:size], states[place]
+            u, target = self._waves(place * h / 2)
+            through = a * (1 - torch.tanh(p["W"] @ s + p["V"] @ u + p["b"]).square())
+            back = -a if frozen else -a + through @ p["W"]
+            parts = (-back - (s - target), -torch.outer(through, s).flatten(), -torch.outer(through, u).flatten())
+            return torch.cat([*parts, -through])
+
+        both = torch.zeros(size + sum(v.numel() for v in p.values()), dtype=torch.float64)
+        for n in range(2 * num_steps, 0, -2):
+            k1 = slope(n, both)
+            k2 = slope(n - 1, both - 0.5 * h * k1)
+            k3 = slope(n - 1, both - 0.5 * h * k2)
+            k4 = slope(n - 2, both - h * k3)
+            both = both - h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        parts = both[size:].split([v.numel() for v in p.values()])
+        return {name: part.reshape(v.shape) for (name, v), part in zip(p.items(), parts)}
 
 
 def _standard_errors(along: list[float]) -> float:
