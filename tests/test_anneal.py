@@ -127,12 +127,17 @@ def test_a_schedule_is_shortened_and_not_cut_off(monkeypatch: pytest.MonkeyPatch
 
 def test_rounds() -> None:
     assert list(Plan(None, 4, None, 0, 2).rounds()) == [(4, 1000)]
-    assert list(itertools.islice(Plan(None, None, 1.0, 0, 2).rounds(), 4)) == [
-        (32, 250),
-        (8, 1000),
-        (2, 4000),
-        (32, 250),
-    ]
+    assert list(itertools.islice(Plan(None, None, 1.0, 0, 2).rounds(), 2)) == [(8, 1000), (8, 1000)]
+    assert next(Plan(70, None, 1.0, 0, 1).rounds()) == (4, 70)
+
+
+def test_a_time_and_nothing_else() -> None:
+    """A group of states is warmed up again and again."""
+    system = glass(14, 2)
+    found = anneal(system, seconds=0.1, threads=1)
+    assert found.energy == pytest.approx(float(system.energy(configurations(14)).min()), abs=1e-9)
+    torch.testing.assert_close(system.energy(found.reads), found.energies, rtol=0, atol=1e-9)
+    assert len(found.reads) % 4 == 0
 
 
 def test_progress() -> None:

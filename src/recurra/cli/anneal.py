@@ -31,9 +31,7 @@ def anneal(
         ),
     ],
     method: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Method))}.")] = "annealing",
-    sweeps: Annotated[
-        int | None, typer.Option(help="Of each read.", show_default="1000; with --seconds 250, 1000, 4000 in turn")
-    ] = None,
+    sweeps: Annotated[int | None, typer.Option(help="Of each read.", show_default="1000")] = None,
     reads: Annotated[
         int | None, typer.Option(help="Independent ones.", show_default="10; with --seconds, what it has time for")
     ] = None,

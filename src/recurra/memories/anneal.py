@@ -22,6 +22,10 @@ Method = Literal["annealing", "hopfield", "memristive", "wolff"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 READS = 10
+CYCLE_FIRST = 500  # sweeps of the first annealing of a group
+CYCLE_FROM = 0.5  # part of the schedule at which a cycle begins
+CYCLE_SWEEPS = 400
+CYCLE_PATIENCE = 40  # cycles without a better state, after which a new group begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +78,10 @@ def anneal(
     Args:
         system: the spins.
         method: one of the four.
-        sweeps: of each read (steps of the two that are differential equations); 1000 without ``seconds``.
+        sweeps: of each read (steps of the two that are differential equations); None is 1000.
         reads: independent ones, of which the best counts; 10 without ``seconds``.
-        seconds: go on reading for so long, or end the given reads after so long. Without ``sweeps``, reads of 250, 1000 and
-            4000 take turns with equal time for each.
+        seconds: go on for so long, or end the given reads after so long. If neither ``sweeps`` nor ``reads`` are given,
+            "annealing" warms a group of states up and cools it again, many times.
         seed: of all random numbers. The same seed gives the same result, unless ``seconds`` ends it.
         threads: of "annealing", a read each; None is torch's own number.
         on_progress: called after every block of sweeps with a `Moment`.
@@ -107,7 +111,9 @@ def anneal(
     for number, (num_reads, num_sweeps) in enumerate(plan.rounds()):
         rng = np.random.default_rng([seed, number])
         spins = (2 * rng.integers(0, 2, (num_reads, len(graph.outer)), dtype=np.int8) - 1).astype(np.int8)
-        if method == "annealing":
+        if method == "annealing" and plan.cycles:
+            ends = _cycle(graph, spins, temperatures, plan.threads, rng, clock)
+        elif method == "annealing":
             ends = _anneal(graph, spins, num_sweeps, temperatures, plan.threads, rng, clock)
         elif method == "wolff":
             ends = _clusters(system, graph, spins, num_sweeps, temperatures, plan.threads, rng, clock)
@@ -174,6 +180,43 @@ def _anneal(
         betas = 1 / temperatures(parts)
         metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, states, flips, threads=threads)
         clock.see(spins, graph.energies(spins, fields), len(parts), float(parts[-1]))
+    return spins
+
+
+def _cycle(
+    graph: Graph,
+    spins: np.ndarray,
+    temperatures: Temperatures,
+    threads: int,
+    rng: np.random.Generator,
+    clock: Clock,
+) -> np.ndarray:
+    """(R, N) lowest states of a group of reads, each annealed once, then warmed up and cooled again and again.
+
+    What a cycle leads to is kept where it is no worse. The group ends when it has not become better for long.
+
+    Source:
+        Moebius et al. 1997, Phys. Rev. Lett. 79(22):4297-4301, doi:10.1103/PhysRevLett.79.4297 (the idea, from memory)
+    """
+    spins = _anneal(graph, spins, CYCLE_FIRST, temperatures, threads, rng, clock)
+    fields = graph.fields(spins)
+    _downhill(graph, spins, fields, threads)
+    energies = graph.energies(spins, fields)
+    clock.see(spins, energies, 0, 1.0)
+    states, flips = seeds(int(rng.integers(2**63)), len(spins)), np.zeros(len(spins), np.int64)
+    stale = 0
+    while not clock.over and stale < CYCLE_PATIENCE:
+        moved, inner = spins.copy(), fields.copy()
+        for parts in clock.blocks(CYCLE_SWEEPS):
+            betas = 1 / temperatures(CYCLE_FROM + (1 - CYCLE_FROM) * parts)
+            metropolis(graph.begin, graph.other, graph.coupling, moved, inner, betas, states, flips, threads=threads)
+            clock.see(moved, graph.energies(moved, inner), len(parts), float(parts[-1]))
+        _downhill(graph, moved, inner, threads)
+        reached = graph.energies(moved, inner)
+        stale = 0 if (reached < energies - 1e-9 * np.abs(energies)).any() else stale + 1
+        kept = reached <= energies
+        spins[kept], fields[kept], energies[kept] = moved[kept], inner[kept], reached[kept]
+        clock.see(spins, energies, 0, 1.0)
     return spins
 
 

@@ -18,7 +18,7 @@ from .systems import neighbours_of
 BLOCK_S = 0.05  # between two looks at the clock
 SWEEPS = 1000
 HOT = 0.4  # share of accepted flips at which a schedule begins
-LENGTHS = (250, 1000, 4000)  # sweeps of the rounds of a run that has only its time given
+GROUP = 4  # reads of a round for each thread, where only the time is given
 
 
 Temperatures = Callable[[np.ndarray], np.ndarray]
@@ -93,7 +93,7 @@ class Plan:
     """What a run does.
 
     Args:
-        sweeps: of each read; None takes the lengths of `LENGTHS` in turn.
+        sweeps: of each read; None is the usual number.
         reads: altogether; None goes on until the time is over.
         seconds: after which it ends; None for no such end.
         seed: of all random numbers.
@@ -106,14 +106,18 @@ class Plan:
     seed: int
     threads: int
 
+    @property
+    def cycles(self) -> bool:
+        """Is there nothing but a time?"""
+        return self.reads is None and self.sweeps is None
+
     def rounds(self) -> Iterator[tuple[int, int]]:
         """Reads and sweeps of one round after another."""
         if self.reads is not None:
             yield self.reads, self.sweeps or SWEEPS
             return
         while True:
-            for sweeps in (self.sweeps,) if self.sweeps else LENGTHS:
-                yield self.threads * (1 if self.sweeps else LENGTHS[-1] // sweeps), sweeps
+            yield GROUP * self.threads, self.sweeps or SWEEPS
 
 
 class Clock:
@@ -194,26 +198,21 @@ def falling_temperatures(graph: Graph, seed: int) -> Temperatures:
     low = 0.02 * float(min(moved.min(), np.abs(graph.coupling[graph.coupling != 0]).min(initial=math.inf)))
     high = 2.0 * float(moved.max())
     low = max(low, 1e-6 * high)
-    ladder = np.geomspace(high, low, max(24, math.ceil(8 * math.log(high / low))))
     repeats = max(1, math.ceil(1000 / len(graph.outer)))
     rng = np.random.default_rng([seed, 7])
     spins = (2 * rng.integers(0, 2, (repeats, len(graph.outer)), dtype=np.int8) - 1).astype(np.int8)
     fields, states = graph.fields(spins), seeds(seed + 1, repeats)
-    accepted = np.empty(len(ladder))
-    for place, temperature in enumerate(ladder):
-        flips = np.zeros(repeats, np.int64)
-        metropolis(
-            graph.begin,
-            graph.other,
-            graph.coupling,
-            spins,
-            fields,
-            np.full(2, 1 / temperature),
-            states,
-            flips,
-            threads=1,
-        )
-        accepted[place] = flips.sum() / (2 * spins.size)
+
+    def share(temperature: float, sweeps: int) -> float:
+        """Accepted flips."""
+        flips, betas = np.zeros(repeats, np.int64), np.full(sweeps, 1 / temperature)
+        metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, states, flips)
+        return float(flips.sum()) / (sweeps * spins.size)
+
+    while high > low and share(high / 1.5, 1) > HOT + 0.2:
+        high /= 1.5
+    ladder = np.geomspace(high, low, max(24, math.ceil(8 * math.log(high / low))))
+    accepted = np.array([share(temperature, 2) for temperature in ladder.tolist()])
     accepted = np.minimum.accumulate(accepted)
     frozen = accepted <= accepted[-1] + 0.003
     last = max(1, int(frozen.argmax()))
