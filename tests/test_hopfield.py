@@ -18,7 +18,7 @@ from recurra.memories.couplings import (
     Storkey,
 )
 from recurra.memories.hopfield import HopfieldState
-from recurra.memories.updates import glauber, relax
+from recurra.memories.updates import all_at_once, glauber, relax
 
 
 def drawn(memory, count: int, seed: int = 0) -> Tensor:
@@ -213,6 +213,32 @@ def test_synchronous_recall_is_the_sign_of_the_product_to_the_end_or_into_a_cycl
         assert torch.equal(path[min(steps, 60), row], value)
     assert not recall.converged.all()
     assert torch.equal(path[59], path[57])
+
+
+def test_the_fused_loop_does_what_the_readable_steps_do() -> None:
+    """Half-known cues and more patterns than fit, through machine code, Python, and products with the couplings."""
+    memory = SynchronousHopfield(60)
+    state = memory.write(memory.empty(), drawn(memory, 13))
+    cues = torch.cat([drawn(memory, 12, seed=7), torch.where(torch.arange(60) < 25, 0.0, state.patterns.float())])
+    fast = memory.read(state, cues)
+    for other in (memory._read_through_couplings(state, cues), memory.read(state, cues.double())):
+        assert torch.equal(other.value.float(), fast.value)
+        assert torch.equal(other.steps, fast.steps)
+        assert torch.equal(other.converged, fast.converged)
+    assert not fast.converged.all()
+    few = cues[:6].contiguous()
+    patterns = torch.zeros(16, 60)
+    patterns[:13] = state.patterns
+    value, room = torch.empty_like(few), torch.empty(1, 4, 60)
+    steps, still, wrong = (torch.zeros(6, dtype=torch.int64) for _ in range(3))
+    all_at_once.python(patterns, state.couplings, 13.0, few, value, room, steps, still, wrong, 1000)
+    assert torch.equal(value, fast.value[:6])
+    assert torch.equal(steps, fast.steps[:6])
+    assert torch.equal(still.bool(), fast.converged[:6])
+    with pytest.raises(
+        ValueError, match=r"^SynchronousHopfield: patterns must be -1 and \+1, got numbers from -1 to 2\."
+    ):
+        memory.read(state, torch.where(cues[:1] > 0, 2.0, cues[:1]))
 
 
 def test_synchronous_recall_stops_at_max_steps() -> None:

@@ -24,7 +24,7 @@ from .couplings import (
     without_diagonal,
 )
 from .systems import DenseSystem
-from .updates import glauber, relax
+from .updates import AT_ONCE, all_at_once, glauber, relax
 
 _EXACT = 2**24  # whole numbers up to here are exact in float32
 
@@ -154,6 +154,10 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
         """Are sums over the units of couplings of so many patterns exact in float32?"""
         return self.rule.whole and count * self.size < _EXACT
 
+    def _through_patterns(self, state: HopfieldState) -> bool:
+        """Do the patterns say all, in fewer numbers than the couplings?"""
+        return self.rule.low_rank and not len(state.unlearned) and 2 * len(state.patterns) < self.size
+
     def _kept(self, couplings: Tensor) -> Tensor:
         return couplings.float() if self.rule.whole else on_a_grid(couplings, self.rule.symmetric)
 
@@ -198,7 +202,7 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
         exact = self._exact(len(state.patterns)) and not len(state.unlearned)
         kind = torch.float32 if exact else torch.float64
         rows = spins.to(kind)
-        if exact and self.rule.low_rank and 2 * len(state.patterns) < self.size:
+        if exact and self._through_patterns(state):
             patterns = state.patterns.to(kind)
             made = torch.addmm(rows, rows @ patterns.T, patterns, beta=-float(len(patterns)))
         else:
@@ -446,6 +450,37 @@ class SynchronousHopfield(CoupledUnits):
     def read(self, state: HopfieldState, cue: Tensor) -> Recall:
         """Recall; ``steps`` counts steps that changed something, to the rest or to the second visit of a cycle of two."""
         self._check_shape("cue", cue)
+        if self._exact(len(state.patterns)) and self._through_patterns(state):
+            return self._read_through_patterns(state, cue)
+        return self._read_through_couplings(state, cue)
+
+    def _read_through_patterns(self, state: HopfieldState, cue: Tensor) -> Recall:
+        """The same by a loop in machine code."""
+        count = len(state.patterns)
+        patterns = torch.zeros(-(-count // AT_ONCE) * AT_ONCE, self.size)
+        patterns[:count] = state.patterns
+        rows = cue.to(torch.float32).contiguous()
+        value, threads = torch.empty_like(rows), min(torch.get_num_threads(), max(1, len(rows)))
+        steps, still, wrong = (torch.zeros(len(rows), dtype=torch.int64) for _ in range(3))
+        room = torch.empty(threads, 4, self.size)
+        all_at_once(
+            patterns,
+            state.couplings,
+            float(count),
+            rows,
+            value,
+            room,
+            steps,
+            still,
+            wrong,
+            self.max_steps,
+            threads=threads,
+        )
+        if bool(wrong.any()):
+            self._spins(cue)
+        return Recall(value.to(cue.dtype), steps, still.bool())
+
+    def _read_through_couplings(self, state: HopfieldState, cue: Tensor) -> Recall:
         value = self._spins(cue).to(cue.dtype if cue.is_floating_point() else torch.float32)
         steps = torch.zeros(len(cue), dtype=torch.int64)
         still = torch.zeros(len(cue), dtype=torch.bool)
