@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -150,6 +151,23 @@ def test_an_update_is_the_difference_of_two_energies(memory):
             small = gain.abs() <= 1e-9 * memory.energy(state, up).abs()
             wanted[:, i] = torch.where(small, wanted[:, i], gain.sign().float())
     assert torch.equal(replace(memory, max_sweeps=3).read(state, cues).value, wanted)
+
+
+@pytest.mark.parametrize("memory", [*DenseAssociativeMemory.examples(), DenseAssociativeMemory(24, order=5)], ids=str)
+def test_pulls_of_all_units_at_once_are_those_of_single_units(memory):
+    """Up to the factor of the exponential: against E of the unit up and down."""
+    patterns = memory.draw(12, generator(1))
+    cues = torch.cat([memory.draw(3, generator(2)), torch.where(memory.draw(1, generator(3)) > 0, memory.draw(1), 0.0)])
+    found = memory.pulls(patterns, cues)
+    for i in range(memory.size):
+        overlap = cues.double() @ patterns.double().T - cues[:, i : i + 1].double() * patterns[:, i].double()
+        up, down = overlap + patterns[:, i], overlap - patterns[:, i]
+        if memory.interaction == "exponential":
+            wanted = (up.exp() - down.exp()).sum(-1) / (cues.double() @ patterns.double().T).amax(-1).exp()
+            wanted = wanted / (math.e - 1 / math.e)
+        else:
+            wanted = (memory._f(up) - memory._f(down)).sum(-1)
+        assert torch.allclose(found[:, i], wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_order_two_is_the_hopfield_network():

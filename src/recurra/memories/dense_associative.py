@@ -125,6 +125,24 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
             return -overlap.logsumexp(-1)
         return -self._f(overlap).sum(-1)
 
+    def pulls(self, state: Tensor, value: Tensor) -> Tensor:
+        """(B, N) float64 what each unit feels at configurations (B, N), the others as they are: a unit stays where pull and
+        unit have one sign. For the exponential up to a positive factor for each row.
+
+        With f(r) = F(r + 1) - F(r - 1), overlaps m and xi_i^2 = s_i^2 = 1, the sum of xi_i f(m - xi_i s_i) over the patterns is
+        that of xi_i (f(m - 1) + f(m + 1)) / 2 and s_i (f(m - 1) - f(m + 1)) / 2: one product of matrices for all units.
+        """
+        check_patterns(type(self).__name__, "value", value, self.size, "ternary")
+        patterns, value = state.double(), value.double()
+        overlap = value @ patterns.T
+        if self.interaction == "exponential" and len(patterns):
+            here = (overlap - overlap.amax(-1, keepdim=True)).exp()
+            below, above = here / math.e, here * math.e
+        else:
+            here, below, above = (self._slope(overlap + shift) for shift in (0, -1, 1))
+        felt = (below + above) / 2 @ patterns + value * (below - above).sum(-1, keepdim=True) / 2
+        return torch.where(value == 0, here @ patterns, felt) if bool((value == 0).any()) else felt
+
     def read(self, state: Tensor, cue: Tensor) -> Recall:
         """Recall from cues (B, N)."""
         value, steps, converged, _ = self._run(state, cue, keep=False)
@@ -169,7 +187,16 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         """F(r + 1) - F(r - 1), up to a positive factor for each row; xi times it is the pull of a pattern."""
         if self.interaction == "exponential":
             return (rest - rest.amax(-1, keepdim=True)).exp() if rest.shape[-1] else rest
-        return self._f(rest + 1) - self._f(rest - 1)
+        square = rest * rest
+        odd = range(1, self.order + 1, 2)  # (r + 1)^n - (r - 1)^n = 2 sum over odd j of binomial(n, j) r^(n - j)
+        slope = torch.full_like(rest, 2.0 * math.comb(self.order, odd[0]))
+        for j in odd[1:]:
+            slope = slope * square + 2.0 * math.comb(self.order, j)
+        if self.order % 2 == 0:
+            slope = slope * rest
+        if self.interaction == "rectified":
+            slope = torch.where(rest >= 1, slope, (rest == 0).to(rest.dtype))
+        return slope
 
     def _check(self, name: str, value: Tensor) -> None:
         check_patterns(type(self).__name__, name, value, self.size, self.alphabet)

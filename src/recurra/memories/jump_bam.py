@@ -275,10 +275,10 @@ class JumpBAM:
             (-rate).backward()
             adam.step()
         lyapunov, prompt, late = _proof(*found)
-        rate, alpha, beta, impulse = (float(v) for v in self._rate(lyapunov, prompt, late))
+        reached, alpha, beta, impulse = (float(v) for v in self._rate(lyapunov, prompt, late))
         values = torch.linalg.eigvalsh(lyapunov)
-        overshoot = float(values.max() / values.min()) * max(impulse, 1.0, 1 / impulse)
-        certificate = Certificate(rate, overshoot, alpha, beta, impulse, lyapunov, prompt, late)
+        overshoot = float(values.max() / values.min()) * max(1.0, 1 / impulse)
+        certificate = Certificate(reached, overshoot, alpha, beta, impulse, lyapunov, prompt, late)
         self._check(certificate)
         return certificate
 
