@@ -12,6 +12,7 @@ import torch
 from ..cells import ElmanCell
 from ..core import Cell, Chunk, Claim, CrossEntropy, Experiment, Log
 from ..engines import Auto, Native
+from ..init import spectral_radius
 from ..learning import BPTT, Regularised
 from ..tasks.ordered_pair import NUM_SYMBOLS, ordered_pair
 from ..wrappers import Readout
@@ -45,13 +46,16 @@ class Pascanu2013Clipping(Experiment):
         every: updates between two such tests.
     Source:
         Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", ICML, arXiv:1211.5063
-        (abstract and introduction read; set-up and numbers from memory)
+        (abstract and introduction read, and the authors' program, github.com/pascanur/trainingRNNs; numbers from memory)
     Differs:
-        Tanh units whose recurrent weights begin dense, at a spectral radius of 0.95, alone (the paper has three starts).
-        Thousands of times fewer updates than the paper allows itself, with momentum: with the number given here no way has
-        learned the task yet, so the bars are missed and the ways cannot be told apart. Fewer trials; fewer test sequences at
-        the largest lengths.
-        The other tasks of the paper and music are left out.
+        The third of the paper's three starts alone ("smart tanh"). Momentum, and a few thousand updates where the paper
+        allows itself five million: in them one net of three learns T = 50 with clipping, with the regulariser or without,
+        none without clipping; T = 100 and mixed lengths no net learns. So the bars that ask for success at all lengths and
+        for a gain of the regulariser are missed. Tried for mixed lengths as well: gradients clipped to a fifth and a tenth,
+        a regulariser four times as strong, lengths that grow from 20 as the loss falls; after 6000 updates such nets had
+        known lengths up to 60. The authors' program compares squares of
+        norms, divides the regulariser by the steps that count, and lets it change the recurrent weights alone. Fewer trials;
+        fewer test sequences at the largest lengths. The other tasks of the paper and music are left out.
     """
 
     id: ClassVar[str] = "pascanu-2013-clipping"
@@ -64,20 +68,20 @@ class Pascanu2013Clipping(Experiment):
         Claim("plain_success", 0.5, "lower", "falls with T", "neither, longest sequences", "from memory", control=True),
     )
 
-    num_seeds: int = 2
+    num_seeds: int = 3
     num_mixed: int = 1
     hidden_size: int = 50
     lengths: tuple[int, ...] = (50, 100)
     mixed: tuple[int, int] = (50, 100)
     test_lengths: tuple[tuple[int, int], ...] = ((50, 10000), (100, 10000), (200, 2000), (500, 500), (2000, 200))
-    num_updates: int = 400
+    num_updates: int = 3000
     batch_size: int = 20
     lr: float = 0.01
     momentum: float = 0.9
     clip_norm: float = 1.0
     factor: float = 4.0
     num_test: int = 500
-    every: int = 50
+    every: int = 100
 
     @classmethod
     def smoke(cls) -> Self:
@@ -123,15 +127,19 @@ class Pascanu2013Clipping(Experiment):
         }
 
     def _net(self, generator: torch.Generator) -> Cell:
-        """Recurrent weights scaled to a spectral radius of 0.95; small weights from the input, no biases at first."""
+        """The authors' "smart tanh": 15 weights to each unit, at a spectral radius of 0.95; the others small, no biases."""
         size = self.hidden_size
-        cell = ElmanCell(
-            NUM_SYMBOLS, size, input_init="normal:0.1", recurrent_init="spectral:0.95", generator=generator
-        )
+        cell = ElmanCell(NUM_SYMBOLS, size, input_init="normal:0.01", recurrent_init="normal:1.0", generator=generator)
+        net = Readout(cell, 4, generator=generator)
         with torch.no_grad():
-            assert cell.bias is not None
-            cell.bias.zero_()
-        return Readout(cell, 4, generator=generator)
+            kept = torch.rand(size, size, generator=generator).argsort(0) < 15
+            cell.weight_hh.mul_(kept)
+            cell.weight_hh.mul_(0.95 / spectral_radius(cell.weight_hh))
+            net.linear.weight.normal_(0, 0.01, generator=generator)
+            for bias in (cell.bias, net.linear.bias):
+                assert bias is not None
+                bias.zero_()
+        return net
 
     def _trial(self, method: str, lengths: tuple[int, int], seed: int) -> Trial:
         """One net; T of each batch is drawn from ``lengths``, both ends included."""
@@ -146,18 +154,22 @@ class Pascanu2013Clipping(Experiment):
             return Chunk(xs, classes.expand(num_steps, -1), weights)
 
         rule = BPTT(Native(silent=True))
-        return learn_until(
-            self._net(generator),
-            chunk,
-            CrossEntropy(),
-            lambda net: self._wrong(net, longest, self.num_test) == 0,
-            num_updates=self.num_updates,
-            every=self.every,
-            lr=self.lr,
-            optimizer=partial(torch.optim.SGD, momentum=self.momentum),
-            clip_norm=None if method == "plain" else self.clip_norm,
-            rule=Regularised(rule, factor=self.factor / longest) if method == "CR" else rule,
-        )
+        net = self._net(generator)
+        try:
+            return learn_until(
+                net,
+                chunk,
+                CrossEntropy(),
+                lambda net: self._wrong(net, longest, self.num_test) == 0,
+                num_updates=self.num_updates,
+                every=self.every,
+                lr=self.lr,
+                optimizer=partial(torch.optim.SGD, momentum=self.momentum),
+                clip_norm=None if method == "plain" else self.clip_norm,
+                rule=Regularised(rule, factor=self.factor / longest) if method == "CR" else rule,
+            )
+        except FloatingPointError:  # a gradient without bounds: the trial has failed
+            return Trial(net, False, self.num_updates)
 
     @torch.no_grad()
     def _wrong(self, net: Cell, length: int, count: int) -> int:
