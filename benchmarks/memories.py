@@ -167,10 +167,103 @@ def annealing(quick: bool) -> list[Row]:
     return rows
 
 
+def synchronous_recall(quick: bool) -> list[Row]:
+    """Hebbian patterns, all units at once, until every cue stands still; 20 % of the bits of a cue are wrong."""
+    from recurra.memories import SynchronousHopfield
+
+    size, count, num_cues, rounds = (200, 10, 50, 2) if quick else (2000, 100, 1000, 15)
+    memory, generator = SynchronousHopfield(size), torch.Generator().manual_seed(0)
+    patterns = memory.draw(count, generator)
+    state = memory.write(memory.empty(), patterns)
+    chosen = patterns[torch.randint(0, count, (num_cues,), generator=generator)]
+    cues = torch.where(torch.rand(chosen.shape, generator=generator) < 0.2, -chosen, chosen)
+    weights, starts = (state.couplings / size).numpy(), cues.numpy()
+
+    def product() -> np.ndarray:
+        now = starts
+        while True:
+            new = np.sign(now @ weights)
+            if np.array_equal(new, now):
+                return new
+            now = new
+
+    same = np.array_equal(product(), memory.read(state, cues).value.numpy())
+    if not same:
+        raise AssertionError("synchronous_recall: both must recall the same.")
+    ours, theirs = alternating(lambda: memory.read(state, cues), product, rounds)
+    what = f"Hopfield synchronous recall, N = {size:,}, {count} patterns, {num_cues:,} cues to convergence"
+    mine = f"{1e3 * ours:.1f} ms ({torch.get_num_threads()} threads)"
+    rows = [
+        Row(
+            what,
+            f"{1e3 * theirs:.0f} ms (NumPy, float32 product and sign)",
+            mine,
+            f"{theirs / ours:.1f}",
+            ">= 4 times as fast",
+            theirs >= 4 * ours,
+        )
+    ]
+    try:
+        from hopfieldnetwork import HopfieldNetwork
+    except ModuleNotFoundError as missing:
+        return [
+            *rows,
+            Row(what, f"not measured: {missing.name} is not installed", mine, "-", ">= 50 times as fast", None),
+        ]
+    net = HopfieldNetwork(N=size)
+    net.w, asked = (state.couplings.double() / size).numpy(), min(20, num_cues)
+    begin = time.perf_counter()
+    for row in range(asked):
+        net.set_initial_neurons_state(starts[row].astype(np.int64))
+        net.update_neurons(iterations=0, mode="sync", run_max=True)
+        if not np.array_equal(net.S, memory.read(state, cues[row : row + 1]).value[0].numpy()):
+            raise AssertionError("synchronous_recall: both must recall the same.")
+    seconds = (time.perf_counter() - begin) / asked * num_cues
+    other = f"{seconds:.1f} s (hopfieldnetwork, {asked} cues, one after the other as it does, scaled to all)"
+    return [*rows, Row(what, other, mine, f"{seconds / ours:.0f}", ">= 50 times as fast", seconds >= 50 * ours)]
+
+
+def asynchronous_updates(quick: bool) -> list[Row]:
+    """What a change of a unit costs, over N; 2 N^2 for all fields anew would have the exponent 2."""
+    from recurra.memories import Hopfield
+    from recurra.memories.updates import relax
+
+    sizes = (100, 200, 400) if quick else (2500, 5000, 7500, 10_000)
+    costs = []
+    for size in sizes:
+        memory, generator = Hopfield(size), torch.Generator().manual_seed(0)
+        state = memory.write(memory.empty(), memory.draw(size // 10, generator))
+        starts = memory.draw(8, generator).to(torch.int8)
+        fields = memory.fields(state, starts).double()
+        found = []
+        for _ in range(2 if quick else 5):
+            steps, still = torch.zeros(8, dtype=torch.int64), torch.zeros(8, dtype=torch.int64)
+            room, order = torch.zeros(8, 0, dtype=torch.int64), torch.arange(size)
+            begin = time.thread_time()
+            relax(state.couplings, order, fields.clone(), starts.clone(), steps, still, room, 1000)
+            found.append((time.thread_time() - begin) / int(steps.sum()))
+        costs.append(min(found))
+    logs = np.log(np.array([sizes, costs]))
+    exponent = float(np.polyfit(logs[0], logs[1], 1)[0])
+    each = ", ".join(f"{1e6 * cost:.2f}" for cost in costs)
+    return [
+        Row(
+            f"Hopfield asynchronous updates, random starts, N = {', '.join(f'{n:,}' for n in sizes)}",
+            "-",
+            f"{each} us a change of a unit, questions to all units in it; fit: N^{exponent:.2f}",
+            "-",
+            "exponent <= 1.25",
+            exponent <= 1.25,
+        )
+    ]
+
+
 ROWS: tuple[Callable[[bool], list[Row]], ...] = (
     annealing,
+    asynchronous_updates,
     ising,
     modern_hopfield,
+    synchronous_recall,
 )
 
 
