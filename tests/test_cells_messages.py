@@ -141,6 +141,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "LSTM1997Cell: output_gate_bias must be None without output gates, got (-1.0,). Drop it or pass output_gate=True.",
     ),
     (
+        lambda: LSTM1997Cell(D, 1, forget_gate_bias=(1.0,)),
+        ValueError,
+        "LSTM1997Cell: forget_gate_bias must be None without forget gates, got (1.0,). Drop it or pass forget_gate=True.",
+    ),
+    (
         lambda: LSTM1997Cell(D, 4, bias_bound=-1.0),
         ValueError,
         "LSTM1997Cell: bias_bound must be None or a number of at least 0, got -1.0.",

@@ -453,6 +453,32 @@ def test_lstm1997_of_experiment_2_adds_up_without_squashing_and_output_gates(gat
     assert state.o == ()
 
 
+@pytest.mark.parametrize("gate_recurrence", [True, False])
+def test_lstm_of_2000_forgets_block_by_block(gate_recurrence: bool) -> None:
+    torch.manual_seed(0)
+    cell = LSTM1997Cell(
+        D, 4, block_size=2, gate_recurrence=gate_recurrence, forget_gate=True, forget_gate_bias=(0.5, 1.0), dtype=F64
+    )
+    w, u = array(cell.weight_ih), array(cell.weight_hh)
+    biases = (cell.bias_i, cell.bias_f, cell.bias_g, cell.bias_o)
+    b = np.concatenate([array(bias) for bias in biases if bias is not None])
+    assert b[2:4].tolist() == [0.5, 1.0]
+    xs = seeded(T, B, D)
+    ys, state = Loop()(cell, xs)
+    for row in range(B):
+        s, y, i, f, o = np.zeros(4), np.zeros(4), np.zeros(2), np.zeros(2), np.zeros(2)
+        for t in range(T):
+            seen = np.concatenate([i, f, y, o]) if gate_recurrence else y
+            a = np.array([sigma(float(net)) for net in w @ array(xs[t, row]) + u @ seen + b])
+            i, f, g, o = a[:2], a[2:4], a[4:8], a[8:]
+            s = np.repeat(f, 2) * s + np.repeat(i, 2) * (4 * g - 2)
+            y = np.repeat(o, 2) * np.array([2 * sigma(float(c)) - 1 for c in s])
+            np.testing.assert_allclose(array(ys[t, row]), y, atol=1e-12)
+        np.testing.assert_allclose(array(state.c[row]), s, atol=1e-12)
+        if gate_recurrence:
+            np.testing.assert_allclose(array(state.f[row]), f, atol=1e-12)
+
+
 def test_lstm1997_gate_biases_start_where_they_are_told() -> None:
     cell = LSTM1997Cell(2, 4, block_size=2, input_gate_bias=(-3.0, -6.0), output_gate_bias=(-1.0, -2.0))
     assert cell.bias_i is not None
