@@ -22,6 +22,7 @@ _PLACES = {
     "MeanSquaredError": "recurra.core",
     "BinaryCrossEntropy": "recurra.core",
     "fit": "recurra.training",
+    "ART1Clusterer": "recurra.estimators",
     "AssociativeStore": "recurra.estimators",
     "LanguageModel": "recurra.estimators",
     "Forecaster": "recurra.estimators",

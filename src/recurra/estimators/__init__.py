@@ -1,5 +1,6 @@
 """What a practitioner uses: plain arguments, ``fit``, and a model in a folder."""
 
+from .art1_clusterer import ART1Clusterer
 from .associative_store import AssociativeStore, Fullness, Recollection
 from .estimator import Estimator, load_estimator
 from .forecaster import Forecaster
@@ -12,6 +13,7 @@ from .sequence_regressor import SequenceRegressor
 from .training_run import TrainingProgress
 
 __all__ = [
+    "ART1Clusterer",
     "AssociativeStore",
     "Estimator",
     "Forecaster",
