@@ -246,7 +246,8 @@ class Hopfield1982Basins(Experiment):
         """How well the number of early changes tells stored states from others: the area under the curve."""
         found = {}
         for kind, name in ((Hopfield, "familiarity_auc"), (BinaryHopfield, "familiarity_auc_binary")):
-            known, new = [], []
+            known: list[Tensor] = []
+            new: list[Tensor] = []
             for net in range(max(1, self.num_nets // 30)):
                 memory, generator = self._net(kind, self.size, 50_000 + net)
                 states = memory.draw(self.overload, generator)
