@@ -9,7 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from recurra.cells import ContinuousHopfieldCell
+from recurra.core import Timed
 from recurra.core.spins import configurations
+from recurra.layers import Recurrent
 from recurra.memories import ContinuousHopfield, DenseAssociativeMemory, ModernHopfield
 from recurra.memories.continuous_hopfield import HopfieldCircuit
 from recurra.memories.graded import Graded
@@ -131,6 +134,21 @@ def test_what_cannot_be_wired_or_recalled_is_refused():
         memory.read(crooked, torch.zeros(1, 2))
     with pytest.raises(ValueError, match=r"Turn 0 and 1 into -1 and \+1 with 2 \* keys - 1\."):
         memory.write(memory.empty(), torch.tensor([[0.0, 1.0]]))
+
+
+def test_the_cell_is_the_circuit():
+    """One cell, one circuit, one step of the same solver; and a settled cell stands at a minimum of the energy."""
+    cell = ContinuousHopfieldCell(2, 6, gain=3.0, generator=generator(), dtype=torch.float64)
+    x = torch.randn(1, 2, generator=generator(1), dtype=torch.float64)
+    with torch.no_grad():
+        circuit = HopfieldCircuit(3 * cell.conductances, cell.bias + x[0] @ cell.weight_ih.T)
+        cell.weight_hh.mul_(3)
+        memory = ContinuousHopfield(6, gain=3.0, integrator="rk4", dt_s=0.1, tolerance=1e-10)
+        cue = torch.zeros(1, 6, dtype=torch.float64)
+        path = memory.trajectory(circuit, cue)
+        gaps = torch.full((len(path) - 1, 1), 0.1, dtype=torch.float64)
+        ys, _ = Recurrent(cell)(Timed(x.expand(len(path) - 1, 1, 2), gaps))
+    assert torch.allclose(ys, path[1:], atol=1e-9)
 
 
 # --- dense ------------------------------------------------------------------------------------------------------
