@@ -11,7 +11,6 @@ from torch import Tensor
 from ..core import SpinDynamics, SpinSystem
 from ..core.checks import check_positive
 from ..native.loops import compiled, f64_1d, f64_2d, i8_2d, i64_1d, i64_2d, num_threads, thread
-from .single_spins import metropolis_thresholds
 from .systems import Neighbours, neighbours_of
 
 
@@ -22,12 +21,15 @@ def turn_clusters(
     other: i64_1d,
     coupling: f64_1d,
     edge: i64_1d,
+    chance: f64_1d,
     seeds: i64_1d,
-    thresholds: f64_2d,
+    numbers: f64_2d,
     inside: i8_2d,
     waiting: i64_2d,
 ) -> None:
-    """Turn over the cluster of seeds[b] in spins (B, N), in place; inside (B, N), zeros, and waiting (B, N) are room."""
+    """Turn over the cluster of seeds[b] in spins (B, N), in place: a bond that pulls is laid where its number (B, E) is below
+    its chance. inside (B, N), zeros, and waiting (B, N) are room.
+    """
     for b in range(len(spins) * thread() // num_threads(), len(spins) * (thread() + 1) // num_threads()):
         waiting[b, 0] = seeds[b]
         inside[b, seeds[b]] = 1
@@ -39,17 +41,18 @@ def turn_clusters(
             for e in range(begin[i], begin[i + 1]):
                 j = other[e]
                 pull = coupling[e] if spins[b, j] == value else -coupling[e]
-                if inside[b, j] == 0 and pull > thresholds[b, edge[e]]:
+                if pull > 0 and inside[b, j] == 0 and numbers[b, edge[e]] < chance[e]:
                     inside[b, j] = 1
                     waiting[b, left] = j
                     left += 1
             spins[b, i] = -value
 
 
-def reference_clusters(near: Neighbours, spins: Tensor, seeds: Tensor, thresholds: Tensor) -> Tensor:
+def reference_clusters(near: Neighbours, chance: Tensor, spins: Tensor, seeds: Tensor, numbers: Tensor) -> Tensor:
     """What `turn_clusters` does, in torch, all rows at once: bonds first, then all that hangs together with the seed."""
     owner, other = near.owner, near.other
-    bound = near.coupling * spins[:, owner] * spins[:, other] > thresholds[:, near.edge]  # (B, 2 E)
+    pulls = near.coupling * spins[:, owner] * spins[:, other] > 0  # (B, 2 E)
+    bound = pulls & (numbers[:, near.edge] < chance)
     inside = torch.zeros(spins.shape, dtype=torch.bool).scatter(1, seeds[:, None], True)
     while True:
         reached = (inside[:, owner] & bound).to(torch.int32)
@@ -101,18 +104,20 @@ class Wolff(SpinDynamics):
             after = torch.cat([after, torch.ones(len(spins), 1, dtype=torch.int8)], 1)
         after, size = after.contiguous(), (len(spins), len(near.other) // 2)
         coupling = near.coupling.double()
+        chance = -torch.expm1(-2 * min(beta, 1e300) * coupling.abs())
         threads = min(torch.get_num_threads(), len(spins)) if size[0] * size[1] > 10_000 else 1
         for _ in range(self.num_clusters):
             seeds = torch.randint(system.num_spins, (len(spins),), generator=generator)
-            thresholds = metropolis_thresholds(size, beta, generator)
+            numbers = torch.rand(size, generator=generator, dtype=torch.float64)
             if not self.native or spins.device.type != "cpu":
-                after = reference_clusters(near, after, seeds, thresholds)
+                after = reference_clusters(near, chance, after, seeds, numbers)
                 continue
             inside = torch.zeros_like(after)
             waiting = torch.empty(after.shape, dtype=torch.int64)
             turn_clusters(
-                after, near.begin, near.other, coupling, near.edge, seeds, thresholds, inside, waiting, threads=threads
-            )
+                after, near.begin, near.other, coupling, near.edge, chance, seeds, numbers, inside, waiting,
+                threads=threads,
+            )  # fmt: skip
         if ghost:
             after = after[:, :-1] * after[:, -1:]
         return after.to(spins.dtype)
