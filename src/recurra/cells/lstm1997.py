@@ -81,13 +81,12 @@ class LSTM1997Cell(HoistedCell[Tensor, Tensor, LSTM1997State]):
         ValueError: a size below 1, blocks that do not fill the cells, gate biases that are not one per block or stand
             beside ``bias=False``, an unknown initialisation.
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, doi:10.1162/neco.1997.9.8.1735 (equations from
-        memory; the number of weights agrees with the published ones of experiments 1, 4 and 6). Forget gates: Gers,
-        Schmidhuber & Cummins 2000, Neural Computation 12(10):2451-2471, doi:10.1162/089976600300015015 (from memory; the
-        number of weights agrees with the published one).
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, doi:10.1162/neco.1997.9.8.1735, equations 3 to 9
+        (read in a copy). Forget gates: Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10):2451-2471,
+        doi:10.1162/089976600300015015 (from memory; the number of weights agrees with the published one).
     Differs:
         Gradients are full: the paper cuts the error that flows back into i, h and o of the last step, which is a matter
-        of the learning rule. The step sees x(t) where the paper's clamped inputs are one step older.
+        of the learning rule. The step sees x(t), as in the paper's experiments; its appendix writes all units one step older.
     Cost:
         2 (H + 2 N) (D + H + 2 N) flops and 2 H + 2 N state values per step and sample; without gate_recurrence
         2 (H + 2 N) (D + H) and 2 H. With forget gates, 3 N in the place of 2 N.

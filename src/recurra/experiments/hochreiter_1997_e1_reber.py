@@ -21,10 +21,12 @@ from .online import Learner, SquaredError, mean, net_1997, num_weights
 from .prediction import Stages
 
 _LOGISTIC = SquaredError()
+_SETTINGS = ((4, 1, 0.1), (3, 2, 0.1), (3, 2, 0.2), (4, 1, 0.5), (3, 2, 0.5))
+"""Blocks, their size, learning rate."""
 
 
 class Strings(NamedTuple):
-    """Strings to learn and strings to test, no two of them equal, as chunks with what may follow each symbol."""
+    """Strings to learn and strings to test, none of them among those to learn, as chunks with what may follow each symbol."""
 
     train: Chunk
     train_legal: Tensor
@@ -33,23 +35,20 @@ class Strings(NamedTuple):
 
 
 def different_strings(num_each: int, seed: int) -> Strings:
-    """Training and test strings without repeats.
+    """Training strings, and test strings that are not among them; either may hold a string more than once.
 
     Args:
         num_each: strings of both kinds.
         seed: of the strings.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = reber_strings(40 * num_each, generator)
-    columns: dict[tuple[int, ...], int] = {}
-    for b, n in enumerate(drawn.lengths.tolist()):
-        columns.setdefault(tuple(drawn.symbols[:n, b].tolist()), b)
-    chosen = torch.tensor(list(columns.values())[: 2 * num_each])
-    chosen = chosen[torch.randperm(len(chosen), generator=generator)]
-    parts = [
-        ReberStrings(drawn.symbols[:, c], drawn.lengths[c], drawn.legal[:, c]) for c in chosen.split(len(chosen) // 2)
-    ]
-    train, test = (next_symbol(part) for part in parts[:2])
+    drawn = reber_strings(20 * num_each, generator)
+    texts = [tuple(drawn.symbols[:n, b].tolist()) for b, n in enumerate(drawn.lengths.tolist())]
+    known = set(texts[:num_each])
+    others = [b for b, text in enumerate(texts) if text not in known]
+    chosen = torch.tensor([*range(num_each), *others[:num_each]])
+    parts = [ReberStrings(drawn.symbols[:, c], drawn.lengths[c], drawn.legal[:, c]) for c in chosen.split(num_each)]
+    train, test = (next_symbol(part) for part in parts)
     return Strings(train, parts[0].legal[1:], test, parts[1].legal[1:])
 
 
@@ -70,7 +69,7 @@ class Hochreiter1997Reber(Experiment):
     Elman nets that learn one step back fail.
 
     Args:
-        num_trials: faithful trials of each of the three settings.
+        num_trials: faithful trials of each of the five settings, on three pairs of training and test strings in turn.
         most: strings that a faithful trial may read.
         weight_range: weights begin in U(-a, a); the output gates' biases at -1, -2, -3 (-4).
         num_strings: training strings, and as many test strings.
@@ -81,36 +80,45 @@ class Hochreiter1997Reber(Experiment):
         modern_batch_size: strings in an update.
         modern_lr: Adam's learning rate.
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.1 and table 2 (numbers from a list made
-        from a copy)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.1 and table 1 (read in a copy)
     Differs:
-        Fewer faithful trials than the paper's thirty per setting, and three of its five settings. The test comes once in
+        Output units have biases (seven more weights). Without them, as in the paper, 2 to 5 of 10 nets of three blocks of two
+        and none of ten of four blocks of one learned within 40,000 strings, and hardly more within 200,000: the inner grammar
+        is learned, and the first T or P is not stored. What changed little: an update after every string instead of every
+        symbol, ranges of 0.05 to 1 for the weights, closed input gates, g in [-1, 1] and h in [-2, 2] (the paper's table 10
+        has it so, its text the other way round), cross-entropy. With them, one to three nets of ten learn, about as soon as
+        the paper's; the others never store the first T or P. As in the paper, the number of strings is that of the nets that
+        learned; read it together with their share. Ten trials per setting where the paper has thirty. The test comes once in
         ``block`` strings. The Elman net is trained as the modern net is, one step back.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e1-reber"
     source: ClassVar[str] = "Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780"
     claims: ClassVar[tuple[Claim, ...]] = (
-        Claim("solved_share_4x1_0.1", 1.0, "higher", "100 %", "table 2, 4 x 1, lr 0.1", "read"),
-        Claim("strings_4x1_0.1", 39_740, "lower", "39,740", "table 2, 4 x 1, lr 0.1", "read"),
-        Claim("solved_share_3x2_0.1", 1.0, "higher", "100 %", "table 2, 3 x 2, lr 0.1", "read"),
-        Claim("strings_3x2_0.1", 21_730, "lower", "21,730", "table 2, 3 x 2, lr 0.1", "read"),
-        Claim("solved_share_3x2_0.5", 1.0, "higher", "100 %", "table 2, 3 x 2, lr 0.5", "read"),
-        Claim("strings_3x2_0.5", 8_440, "lower", "8,440", "table 2, 3 x 2, lr 0.5", "read"),
+        Claim("solved_share_4x1_0.1", 1.0, "higher", "100 %", "table 1, 4 x 1, lr 0.1", "read"),
+        Claim("strings_4x1_0.1", 39_740, "lower", "39,740", "table 1, 4 x 1, lr 0.1", "read"),
+        Claim("solved_share_3x2_0.1", 1.0, "higher", "100 %", "table 1, 3 x 2, lr 0.1", "read"),
+        Claim("strings_3x2_0.1", 21_730, "lower", "21,730", "table 1, 3 x 2, lr 0.1", "read"),
+        Claim("solved_share_3x2_0.2", 0.97, "higher", "97 %", "table 1, 3 x 2, lr 0.2", "read"),
+        Claim("strings_3x2_0.2", 14_060, "lower", "14,060", "table 1, 3 x 2, lr 0.2", "read"),
+        Claim("solved_share_4x1_0.5", 0.97, "higher", "97 %", "table 1, 4 x 1, lr 0.5", "read"),
+        Claim("strings_4x1_0.5", 9_500, "lower", "9,500", "table 1, 4 x 1, lr 0.5", "read"),
+        Claim("solved_share_3x2_0.5", 1.0, "higher", "100 %", "table 1, 3 x 2, lr 0.5", "read"),
+        Claim("strings_3x2_0.5", 8_440, "lower", "8,440", "table 1, 3 x 2, lr 0.5", "read"),
         Claim("solved_share_modern", 1.0, "higher", "", "LSTM, BPTT and Adam"),
         Claim("strings_modern", 4_800, "lower", "", "LSTM, BPTT and Adam; the number is an open re-implementation's"),
-        Claim("solved_share_elman", 0.49, "lower", "0 %", "table 2, Elman net, one step back", "read", control=True),
+        Claim("solved_share_elman", 0.49, "lower", "0 %", "table 1, Elman net, one step back", "read", control=True),
     )
 
-    num_trials: int = 5
+    num_trials: int = 10
     most: int = 40_000
     weight_range: float = 0.2
     num_strings: int = 256
     block: int = 512
-    num_trials_modern: int = 10
+    num_trials_modern: int = 30
     modern_size: int = 32
     modern_most: int = 12_800
-    modern_batch_size: int = 4
+    modern_batch_size: int = 2
     modern_lr: float = 0.01
 
     @classmethod
@@ -120,7 +128,7 @@ class Hochreiter1997Reber(Experiment):
 
     def run(self, log: Log) -> Mapping[str, float]:
         """The faithful settings, then the modern net and the control."""
-        settings = {"4x1_0.1": (4, 1, 0.1), "3x2_0.1": (3, 2, 0.1), "3x2_0.5": (3, 2, 0.5)}
+        settings = {f"{n}x{size}_{lr}": (n, size, lr) for n, size, lr in _SETTINGS}
         progress = Stages(log, {**dict.fromkeys(settings, 2.0), "modern": 3, "Elman": 3})
         metrics: dict[str, float] = {}
         for name, (num_blocks, block_size, lr) in settings.items():
@@ -130,7 +138,8 @@ class Hochreiter1997Reber(Experiment):
                 count, done, weights = self._faithful(num_blocks, block_size, lr, seed, told)
                 counts.append(count)
                 solved.append(done)
-            metrics |= {f"strings_{name}": mean(counts), f"solved_share_{name}": mean(solved)}
+            learned = [count for count, done in zip(counts, solved) if done]
+            metrics |= {f"strings_{name}": mean(learned or counts), f"solved_share_{name}": mean(solved)}
             metrics[f"weights_{name}"] = weights
         curves: dict[str, list[float]] = {}
         for name, kind, rule in (
@@ -151,7 +160,7 @@ class Hochreiter1997Reber(Experiment):
     ) -> tuple[float, float, int]:
         """Strings until all symbols were right, 1 if they ever were, number of weights."""
         generator = torch.Generator().manual_seed(seed)
-        strings = different_strings(self.num_strings, seed)
+        strings = different_strings(self.num_strings, seed % 3)
         net = net_1997(
             7,
             7,
@@ -160,7 +169,6 @@ class Hochreiter1997Reber(Experiment):
             weight_range=self.weight_range,
             output_gate_bias=tuple(-1.0 - j for j in range(num_blocks)),
             cell_bias=False,
-            readout_bias=False,
             generator=generator,
         )
         learner = Learner(net, _LOGISTIC, lr)

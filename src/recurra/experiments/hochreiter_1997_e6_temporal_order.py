@@ -62,10 +62,11 @@ class Hochreiter1997TemporalOrder(Experiment):
         modern_batch_size: sequences in an update.
         modern_lr: Adam's learning rate.
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.6 and table 9 (numbers from a list made
-        from a copy, the initial biases from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.6 and table 9 (read in a copy)
     Differs:
-        Ten and three trials where the paper has 20 and 10. The number of sequences is counted in whole blocks. A mean error
+        Ten and three trials where the paper has 20 and 10. Of 6b, where all of the paper's trials succeed, some of ours end
+        with saturated units and a constant answer (one of four others, too; the other three took 180,000 to 390,000
+        sequences). The number of sequences is counted in whole blocks. A mean error
         in the criterion, as in the paper's other experiments, is the mean of each sequence's worst output.
     """
 

@@ -42,8 +42,8 @@ class EProp(InfluenceRule):
         TypeError: as `RTRL`, and for a step that torch cannot write down as a graph.
     Source:
         Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein & Maass 2020, Nature Communications 11:3625,
-        doi:10.1038/s41467-020-17236-y; Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780,
-        doi:10.1162/neco.1997.9.8.1735 (both from memory)
+        doi:10.1038/s41467-020-17236-y (from memory); Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780,
+        doi:10.1162/neco.1997.9.8.1735, equations 19 to 28 (read in a copy)
     Differs:
         From Bellec 2020: the learning signal is the exact one of the step ("symmetric"), never a random one, and of the
         moment, not filtered by a leaky readout unless the readout is a leaky layer of the cell.

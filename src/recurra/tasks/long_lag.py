@@ -27,7 +27,7 @@ def first_symbol_returns(
         xs (p, B, p + 1) one-hot: a_1 to a_{p-1}, x, y; targets (p, B, p + 1), the symbol behind; weights (p, B).
 
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 2a and 2b (from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 2a and 2b (read in a copy)
 
     Example:
         >>> chunk = first_symbol_returns(5, 2)
@@ -64,7 +64,7 @@ def lag_among_distractors(
         xs (T, B, p + 4) one-hot: the p distractors, b, e, x, y; targets (T, B, 2) at e, where weights (T, B) are 1.
 
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiment 2c (from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiment 2c (read in a copy)
 
     Example:
         >>> chunk = lag_among_distractors(20, 5, 3)

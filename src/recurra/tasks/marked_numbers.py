@@ -40,8 +40,7 @@ def marked_numbers(
         xs (T', B, 2); targets (T', B, 1), and weights (T', B) that are 1 at the end of each sequence and 0 before.
 
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 4 and 5 (the adding problem read in the authors'
-        NIPS paper on the web; the product from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 4 and 5 (read in a copy)
 
     Example:
         >>> chunk = marked_numbers(100, 3)

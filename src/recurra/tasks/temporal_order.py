@@ -31,7 +31,7 @@ def temporal_order(batch_size: int, generator: torch.Generator | None = None, *,
         xs (T, B, 8) one-hot; targets (T, B, 2^n) one-hot at the end of each sequence, where weights (T, B) are 1.
 
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 6a and 6b (from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8), experiments 6a and 6b (read in a copy)
 
     Example:
         >>> chunk = temporal_order(3)
