@@ -28,8 +28,8 @@ class Hochreiter1997LongLag(Experiment):
     least q distractors out of p, then e, and x or y is asked for again. In all, the truncated gradient, an update after every
     step with a target.
 
-    A trial of 2a and 2b ends when the last symbol of each of the last 1,000 sequences was right, with no output off by 0.25
-    or more; one of 2c when no error reached 0.2 in the last 10,000 sequences.
+    A trial ends when no output was off by 0.25 or more (2c: 0.2) at the end of any of the last 10,000 sequences, which it
+    learned from too; the sequences before these are counted.
 
     Args:
         num_trials: trials of 2a and 2b.
@@ -38,22 +38,27 @@ class Hochreiter1997LongLag(Experiment):
         lags: q = p of the rows of 2c.
         most: sequences that a trial of 2a and 2b may take.
         most_lag: the same for 2c.
-        lr: learning rate of 2a and 2b.
-        lr_lag: of 2c.
+        lr: learning rate.
         weight_range: weights begin in U(-a, a).
+        input_gate_bias: not learned.
+        num_right: sequences that must be right, one behind the other.
         block: the criterion is looked at after so many sequences.
         control_lag: p of the net that learns by real-time recurrent learning.
         control_most: sequences that the controls may take.
     Source:
-        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.2 and tables 2 and 3 (numbers from a list
-        made from a copy, settings from memory)
+        Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.2 and tables 2 and 3 (read in a copy)
     Differs:
-        In 2a and 2b two output units say whether the last symbol is x or y; in the paper all next symbols are predicted,
-        by output units that see the input too, and the cell is added when these have learned. In 2c the cells are those of
-        2a (no output gates, logistic g, h(a) = a), and the learning rate is 0.1 instead of 0.01, with which the task is
-        learned as soon but errors of 0.2 and more stay for long. The neural sequence chunker is not run. The controls have
-        one self-recurrent logistic unit and ``control_most`` sequences instead of 5,000,000; backpropagation through time
-        goes with Adam, in batches. Fewer trials; q = p only.
+        In 2a and 2b two output units say whether the last symbol is x or y. In the paper all next symbols are predicted, by
+        output units that see the input too, and the cell is added when these have learned; so, no trial of ours was solved
+        within 20,000 sequences, whenever the cell was added (after 0 to 3,000 sequences) and whether the weights changed at
+        every step or after every sequence: its state drifts far, and the outputs overshoot. The drift is stopped here by the
+        paper's remedy of other experiments, an input gate that is nearly closed at the beginning; its bias is not learned.
+        2c has the cells of 2a (no output gates, logistic g, h(a) = a, no recurrent weights, outputs with biases) and its
+        learning rate; with the paper's own cells and rate, 0.01, the task of lag 50 is learned within 20,000 sequences, but one
+        error of 0.2 and more in 200 to 1,000 sequences stays until 60,000 and beyond. With ours, a lag of 500
+        is not learned within 60,000 sequences. The neural sequence chunker is not run. The controls have one self-recurrent
+        logistic unit and ``control_most`` sequences instead of 5,000,000; backpropagation through time goes with Adam, in
+        batches. Two trials of each row of 2c, where the paper has 20; q = p only, up to 500.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e2-long-lag"
@@ -64,19 +69,23 @@ class Hochreiter1997LongLag(Experiment):
         Claim("solved_share_2b", 1.0, "higher", "100 %", "section 5.2", "read"),
         Claim("sequences_2b", 5_680, "lower", "5,680", "section 5.2", "read"),
         Claim("sequences_2c_50", 30_000, "lower", "30,000", "table 3, q = p = 50", "read"),
+        Claim("sequences_2c_100", 31_000, "lower", "31,000", "table 3, q = p = 100", "read"),
+        Claim("sequences_2c_200", 33_000, "lower", "33,000", "table 3, q = p = 200", "read"),
+        Claim("sequences_2c_500", 38_000, "lower", "38,000", "table 3, q = p = 500", "read"),
         Claim("solved_share_rtrl_2a", 0.0, "lower", "0 %", "table 2, RTRL", "read", control=True),
         Claim("solved_share_bptt_2a", 0.0, "lower", "0 %", "table 2, BPTT", "read", control=True),
     )
 
-    num_trials: int = 2
-    num_trials_lag: int = 1
+    num_trials: int = 18
+    num_trials_lag: int = 2
     lag: int = 100
-    lags: tuple[int, ...] = (50,)
-    most: int = 20_000
+    lags: tuple[int, ...] = (50, 100, 200, 500)
+    most: int = 40_000
     most_lag: int = 60_000
     lr: float = 1.0
-    lr_lag: float = 0.1
     weight_range: float = 0.2
+    input_gate_bias: float = -3.0
+    num_right: int = 10_000
     block: int = 250
     control_lag: int = 10
     control_most: int = 4_000
@@ -84,11 +93,21 @@ class Hochreiter1997LongLag(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """One trial of each, short lags, a few sequences."""
-        return cls(num_trials=1, num_trials_lag=1, lag=6, most=4, most_lag=2, block=2, control_lag=4, control_most=2)
+        return cls(
+            num_trials=1,
+            num_trials_lag=1,
+            lag=6,
+            most=4,
+            most_lag=2,
+            num_right=2,
+            block=2,
+            control_lag=4,
+            control_most=2,
+        )
 
     def run(self, log: Log) -> Mapping[str, float]:
         """2a, 2b, 2c, then the controls."""
-        rows = {f"2c_{lag}": lag / 20 for lag in self.lags}
+        rows = {f"2c_{lag}": lag / 50 for lag in self.lags}
         progress = Stages(log, {"2a": 2, "2b": 2, **rows, "RTRL": 2, "BPTT": 2})
         trials: dict[str, list[Learned]] = {}
         for name, random in (("2a", False), ("2b", True)):
@@ -116,50 +135,56 @@ class Hochreiter1997LongLag(Experiment):
     def _one_cell(
         self, make: Callable[[int, torch.Generator], Chunk], seed: int, progress: Callable[[float], None]
     ) -> Learned:
-        """2a and 2b: one memory cell."""
+        """2a and 2b."""
         generator = torch.Generator().manual_seed(seed)
-        net = net_1997(
-            self.lag + 1,
-            2,
-            num_blocks=1,
-            block_size=1,
-            weight_range=self.weight_range,
-            simple=True,
-            generator=generator,
-        )
-        learner = Learner(net, _LOGISTIC, self.lr)
-        return until_right(
-            lambda count: learner.learn(make(count, generator)),
-            tolerance=0.25,
-            num_recent=1000,
-            most=self.most,
-            block=self.block,
-            progress=progress,
-        )
+        net = self._net(self.lag + 1, 1, generator)
+        return self._trial(net, partial(make, generator=generator), 0.25, self.most, progress)
 
     def _two_cells(self, lag: int, seed: int, progress: Callable[[float], None]) -> Learned:
-        """2c: two blocks of one memory cell."""
+        """2c."""
         generator = torch.Generator().manual_seed(seed)
+        net = self._net(lag + 4, 2, generator)
+        make = partial(lag_among_distractors, lag, lag, generator=generator)
+        return self._trial(net, make, 0.2, self.most_lag, progress)
+
+    def _net(self, num_symbols: int, num_cells: int, generator: torch.Generator) -> Readout[Any]:
+        """Memory cells that see nothing but the input, behind input gates whose biases stay."""
         net = net_1997(
-            lag + 4,
+            num_symbols,
             2,
-            num_blocks=2,
+            num_blocks=num_cells,
             block_size=1,
             weight_range=self.weight_range,
-            bias=False,
-            readout_bias=False,
+            cell_bias=False,
+            input_gate_bias=(self.input_gate_bias,) * num_cells,
             simple=True,
             generator=generator,
         )
-        learner = Learner(net, _LOGISTIC, self.lr_lag)
-        return until_right(
-            lambda count: learner.learn(lag_among_distractors(lag, lag, count, generator)),
-            tolerance=0.2,
-            num_recent=10_000,
-            most=self.most_lag,
+        with torch.no_grad():
+            net.cell.weight_hh.zero_()
+        for fixed in (net.cell.weight_hh, net.cell.bias_i):
+            fixed.requires_grad_(False)
+        return net
+
+    def _trial(
+        self,
+        net: Readout[Any],
+        make: Callable[[int], Chunk],
+        tolerance: float,
+        most: int,
+        progress: Callable[[float], None],
+    ) -> Learned:
+        """Counted are the sequences before those that show that it is solved."""
+        learner = Learner(net, _LOGISTIC, self.lr)
+        trial = until_right(
+            lambda count: learner.learn(make(count)),
+            tolerance=tolerance,
+            num_recent=self.num_right,
+            most=most,
             block=self.block,
             progress=progress,
         )
+        return trial._replace(presented=trial.presented - self.num_right) if trial.solved else trial
 
     def _real_time(self, progress: Callable[[float], None]) -> bool:
         """Does a net of one self-recurrent logistic unit learn a short 2a by real-time recurrent learning?"""
