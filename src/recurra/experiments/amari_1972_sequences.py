@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +14,28 @@ from torch import Tensor
 from ..core import Claim, Experiment, Log
 from ..memories import Hopfield, SequenceHopfield
 from ..memories.couplings import Fading
-from .amit_1985_capacity import crossing
+
+
+def theory(load: float) -> float:
+    """Overlap with the pattern whose turn it is, of an endless replay: the signal and the noise of one step, repeated.
+
+    m' = erf(m / sqrt(2 a r)),  r' = 1 + r C^2,  C = sqrt(2 / (pi a r)) exp(-m^2 / (2 a r))
+    """
+    m, r = 1.0, 1.0
+    for _ in range(5000):
+        width = math.sqrt(2 * load * r)
+        slope = 2 / math.sqrt(math.pi) / width * math.exp(-((m / width) ** 2))
+        m, r = math.erf(m / width), 1 + r * slope**2
+    return m
 
 
 @dataclass(frozen=True)
 class Amari1972Sequences(Experiment):
     """A net whose units move at once replays a cycle of up to 0.27 N patterns.
 
-    Cycles of random patterns, each of which calls the next, are replayed from the first pattern. Which share of the nets
-    is still on the cycle after so many steps gives the critical load, where the curves of different N cross. A second part is
-    the paper's other kind of learning: stable patterns, with weights that decay while new patterns are learned.
+    Cycles of random patterns, each of which calls the next, are replayed from the first pattern. The critical load is the one
+    at which half of the largest nets are still on the cycle after so many steps. A second part is the paper's other kind
+    of learning: stable patterns, with weights that decay while new patterns are learned.
 
     Args:
         sizes: N.
@@ -31,20 +44,22 @@ class Amari1972Sequences(Experiment):
         num_steps: of a replay.
         good_load: load at which the quality of the replay is measured, with the largest N.
         kept_overlap: above it a net counts as being on the cycle, at the end.
-        num_bootstraps: resamplings of the nets for the error of the critical load.
         decay: of the weights for each pattern, in the second part.
         num_learned: patterns learned there, one after the other.
     Source:
         Amari 1972, IEEE Trans. Computers C-21(11):1197-1206, doi:10.1109/T-C.1972.223477; critical load 0.269: Duering, Coolen
         & Sherrington 1998, J. Phys. A 31:8607 (both from memory)
     Differs:
-        Thresholds are 0; learning is one presentation of each pair.
+        Thresholds are 0; learning is one presentation of each pair. At a load of 0.25 the overlap is not above 0.95: theory
+        (`theory`, the steady state of a step's signal and noise) says 0.914 there, 0.95 at 0.22, and none beyond 0.269.
     """
 
     id: ClassVar[str] = "amari-1972-sequences"
     source: ClassVar[str] = "Amari 1972, IEEE Trans. Computers C-21(11):1197-1206, doi:10.1109/T-C.1972.223477"
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim("overlap_at_025", 0.95, "higher", "", "load 0.25, after 100 steps"),
+        Claim("overlap_at_025_off_theory", 0.01, "lower", "", "the same, less what theory says", "theorem"),
+        Claim("overlap_at_020", 0.95, "higher", "", "load 0.2, after 100 steps"),
         Claim("critical_load", 0.26, "higher", "0.269", "Duering et al. 1998", "from memory"),
         Claim("critical_load", 0.28, "lower", "0.269", "Duering et al. 1998", "from memory"),
         Claim(
@@ -67,20 +82,16 @@ class Amari1972Sequences(Experiment):
     num_steps: int = 100
     good_load: float = 0.25
     kept_overlap: float = 0.5
-    num_bootstraps: int = 200
     decay: float = 0.97
     num_learned: int = 200
 
     @classmethod
     def smoke(cls) -> Self:
         """Small nets."""
-        return cls(
-            sizes=(60, 120), num_nets=(4, 2), loads=(0.2, 0.25, 0.3), num_steps=10, num_bootstraps=2, num_learned=120
-        )
+        return cls(sizes=(60, 120), num_nets=(4, 2), loads=(0.2, 0.25, 0.3), num_steps=10, num_learned=120)
 
     def run(self, log: Log) -> Mapping[str, float]:
         """Replays at all loads, negative controls, learning with decay."""
-        points: list[tuple[float, float, Tensor]] = []
         paths: dict[tuple[int, float], Tensor] = {}
         total, done = sum(n * c * n for n, c in zip(self.sizes, self.num_nets)), 0
         for size, count in zip(self.sizes, self.num_nets):
@@ -88,19 +99,12 @@ class Amari1972Sequences(Experiment):
                 log(f"N = {size}, load {load:g}", 0.9 * done / total)
                 replays = [self._replay(size, load, net) for net in range(count)]
                 paths[size, load] = torch.stack(replays)
-                kept = (paths[size, load][:, -1] > self.kept_overlap).double()
-                points.append((load, float(size), kept))
                 done += size * size * count // len(self.loads)
-        critical, exponent = self._critical(points)
-        generator = torch.Generator().manual_seed(1)
-        again = [
-            self._critical([(a, n, k[torch.randint(0, len(k), k.shape, generator=generator)]) for a, n, k in points])[0]
-            for _ in range(self.num_bootstraps)
-        ]
         log("controls", 0.9)
         largest, few = self.sizes[-1], self.num_nets[-1]
         free = 1 / (2 * math.log(largest))
         good = torch.stack([self._replay(largest, self.good_load, net) for net in range(few)])
+        better = torch.stack([self._replay(largest, 0.2, net) for net in range(few)])
         beyond = torch.stack([self._replay(largest, 0.35, net) for net in range(few)])
         exact = torch.stack([self._replay(largest, free / 2, net) for net in range(few)])
         held = torch.stack([self._replay(largest, 0.05, net, holds=True) for net in range(few)])
@@ -110,9 +114,10 @@ class Amari1972Sequences(Experiment):
         return {
             "overlap_at_025": float(good[:, -1].mean()),
             "overlap_at_025_worst_step": float(good.mean(0).min()),
-            "critical_load": critical,
-            "critical_load_error": float(torch.tensor(again).std()),
-            "collapse_exponent": exponent,
+            "overlap_at_025_off_theory": abs(float(good[:, -1].mean()) - theory(self.good_load)),
+            "overlap_at_020": float(better[:, -1].mean()),
+            "critical_load": self._half(paths, largest),
+            **{f"half_load_{size}": self._half(paths, size) for size in self.sizes[:-1]},
             "exact_at_half_of_free": float((exact == 1).double().mean()),
             "overlap_at_035": float(beyond[:, -1].mean()),
             "overlap_symmetric": float(held[:, -1].mean()),
@@ -129,9 +134,13 @@ class Amari1972Sequences(Experiment):
         turns = torch.arange(self.num_steps + 1) % len(patterns)
         return (path * patterns[turns]).mean(1)
 
-    def _critical(self, points: list[tuple[float, float, Tensor]]) -> tuple[float, float]:
-        loads, sizes, kept, counts = zip(*((a, n, float(k.mean()), float(len(k))) for a, n, k in points))
-        return crossing(*(torch.tensor(column, dtype=torch.float64) for column in (loads, sizes, kept, counts)))
+    def _half(self, paths: Mapping[tuple[int, float], Tensor], size: int) -> float:
+        """The load at which half of the nets stay on the cycle, between the measured ones."""
+        kept = [float((paths[size, load][:, -1] > self.kept_overlap).double().mean()) for load in self.loads]
+        for (low, high), (above, below) in zip(itertools.pairwise(self.loads), itertools.pairwise(kept)):
+            if above >= 0.5 > below:
+                return low + (high - low) * (above - 0.5) / (above - below)
+        return self.loads[0] if kept[0] < 0.5 else self.loads[-1]
 
     def _ages(self) -> Tensor:
         """(num_learned,) share of patterns recalled with an overlap above 0.9, the latest first; N = 200."""
@@ -150,7 +159,7 @@ def _draw(figure: Any, setting: Amari1972Sequences, paths: Mapping[tuple[int, fl
     for size in setting.sizes:
         kept = [float((paths[size, load][:, -1] > setting.kept_overlap).double().mean()) for load in setting.loads]
         left.plot(setting.loads, kept, "o-", ms=3, lw=1, label=f"N = {size}")
-    left.axvline(0.269, color="0.5", lw=0.8, ls=":")
+    left.axvline(0.269, color="0.5", lw=0.8, ls=":", label="theory, 0.269")
     left.set(xlabel="load", ylabel="share of nets still on the cycle", ylim=(0, 1.02))
     left.legend(fontsize=7, frameon=False)
     size = setting.sizes[-1]
