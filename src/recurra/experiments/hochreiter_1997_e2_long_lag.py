@@ -138,7 +138,7 @@ class Hochreiter1997LongLag(Experiment):
         """2a and 2b."""
         generator = torch.Generator().manual_seed(seed)
         net = self._net(self.lag + 1, 1, generator)
-        return self._trial(net, partial(make, generator=generator), 0.25, self.most, progress)
+        return self._trial(net, lambda count: make(count, generator), 0.25, self.most, progress)
 
     def _two_cells(self, lag: int, seed: int, progress: Callable[[float], None]) -> Learned:
         """2c."""

@@ -48,17 +48,17 @@ class _Task(NamedTuple):
 
 
 def _tasks(num_steps: int) -> tuple[_Task, ...]:
-    def row(name: str, relevant: int, lr: float, weight: float, *limits: Any, **how: Any) -> _Task:
+    def row(name: str, relevant: int, lr: float, weight: float, limits: tuple[float, float, int], **how: Any) -> _Task:
         def make(count: int, generator: torch.Generator, **quiet: float) -> Chunk:
             return two_sequences(num_steps, relevant, count, generator, **{**how, **quiet})
 
         return _Task(name, make, partial(make, target_noise=0.0), lr, *limits, weight)
 
     return (  # the limits: tolerance, error, wrong
-        row("3a_3", 3, 1.0, 3, 0.2, 0.01, 0),
-        row("3a_1", 1, 1.0, 5, 0.2, 0.01, 0),
-        row("3b_3", 3, 1.0, 2, 0.2, 0.04, 5, signal_noise=0.2),
-        row("3c_3", 3, 0.1, 9, 0.1, 0.015, 0, targets=(0.8, 0.2), target_noise=0.1**0.5),
+        row("3a_3", 3, 1.0, 3, (0.2, 0.01, 0)),
+        row("3a_1", 1, 1.0, 5, (0.2, 0.01, 0)),
+        row("3b_3", 3, 1.0, 2, (0.2, 0.04, 5), signal_noise=0.2),
+        row("3c_3", 3, 0.1, 9, (0.1, 0.015, 0), targets=(0.8, 0.2), target_noise=0.1**0.5),
     )
 
 
