@@ -146,7 +146,10 @@ class PerezOrtiz2003Kalman(Experiment):
     Differs:
         Exact derivatives (real-time recurrent learning) where the paper has LSTM's truncated ones. How far a net gets is the
         best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings. Ten nets
-        and 2500 strings; gradient descent, whose learning rate is the best of three, ends when n <= 10 are right.
+        and 4000 strings; gradient descent, whose learning rate is the best of three (0.03, 0.1, 0.3), ends when n <= 10 are
+        right. No net gets to n = 200: tried without success were smaller first weights, open forget gates, two and four
+        cells, a shortcut from input to output, a memory that is read without tanh, the global filter, other noise, 10,000
+        strings.
     """
 
     id: ClassVar[str] = "perez-ortiz-2003-kalman"
@@ -163,14 +166,14 @@ class PerezOrtiz2003Kalman(Experiment):
     num_seeds: int = 10
     hidden_size: int = 3
     longest: int = 10
-    num_strings: int = 2500
+    num_strings: int = 4000
     num_strings_gradient: int = 5000
-    every: int = 50
+    every: int = 25
     furthest: int = 1200
     p0: float = 10.0
-    q: tuple[float, float, int] = (1e-2, 1e-2, 1)
-    r: tuple[float, float, int] = (10.0, 1.0, 1000)
-    lr: float = 0.03
+    q: tuple[float, float, int] = (1e-2, 1e-4, 50_000)
+    r: tuple[float, float, int] = (10.0, 0.1, 5000)
+    lr: float = 0.1
     momentum: float = 0.0
     num_seeds_gradient: int = 5
     elman_size: int = 6
