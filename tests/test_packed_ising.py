@@ -65,7 +65,7 @@ def test_a_small_lattice_against_enumeration(beta: float):
     weights = torch.softmax(-beta * energies, 0)
     state = SMALL.sweep(SMALL.start(3), beta, 300)
     found = []
-    for _ in range(1500):
+    for _ in range(500):
         state = SMALL.sweep(state, beta, 4)
         measured = SMALL.measure(state)
         found.append(torch.stack([measured.energy * 16, measured.magnetisation.abs()]))

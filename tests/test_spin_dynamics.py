@@ -34,6 +34,7 @@ SYSTEMS: dict[str, SpinSystem] = {
     "dense": DenseSystem(GLASS.couplings, FIELD),
     "graph": SparseSystem(12, EDGES, torch.randn(len(EDGES), generator=_generator(2)), FIELD.float()),
     "square": Lattice((3, 4)),
+    "float32": DenseSystem(GLASS.couplings.float(), FIELD.float()),
     "foreign": SmallGlass(GLASS.couplings, FIELD),
 }
 WITH_REFERENCE: list[Any] = [

@@ -14,7 +14,7 @@ from .single_spins import heat_bath_thresholds
 
 @dataclass(frozen=True)
 class Little(SpinDynamics):
-    """Every spin takes its value from the heat bath, all by the fields of the same moment:
+    """All spins take their values from the heat bath at once, by the fields of the same moment.
 
         p(s'_i = +1) = 1 / (1 + exp(-2 beta h_i(s)))
 

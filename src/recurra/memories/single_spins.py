@@ -93,7 +93,8 @@ def reference_moves(
         metropolis: is it asked whether the spin flips, and not what it becomes?
     """
     spins, couplings = spins.clone(), couplings_of(system).double()
-    fields, rows = system.field(spins).double(), torch.arange(len(spins))
+    fields = spins.double() @ couplings + system.outer_field.double()  # exact, also where the couplings are float32
+    rows = torch.arange(len(spins))
     for k in range(thresholds.shape[1]):
         at = sites[:, k].expand(len(spins))
         before, field = spins[rows, at], fields[rows, at]
@@ -115,8 +116,9 @@ def moved(
     after = spins.to(torch.int8, copy=True).contiguous()
     threads = min(torch.get_num_threads(), len(spins)) if thresholds.numel() > 10_000 else 1
     if isinstance(system, DenseSystem):
-        fields = system.field(spins).double()
-        dense_moves(after, fields, system.couplings.double(), sites, thresholds, int(metropolis), threads=threads)
+        couplings = system.couplings.double().contiguous()
+        fields = after.double() @ couplings + system.outer_field.double()
+        dense_moves(after, fields, couplings, sites, thresholds, int(metropolis), threads=threads)
     else:
         near, outer = neighbours_of(system), system.outer_field.double().contiguous()
         sparse_moves(
@@ -128,7 +130,7 @@ def moved(
 
 @dataclass(frozen=True)
 class Glauber(SpinDynamics):
-    """A spin chosen at random forgets what it was and takes its value from the heat bath, N times:
+    """The heat bath at random: a spin forgets what it was and takes its value by its field, N times.
 
         p(s_i = +1) = 1 / (1 + exp(-2 beta h_i)),    h_i its field
 
@@ -164,7 +166,7 @@ class Glauber(SpinDynamics):
 
 @dataclass(frozen=True)
 class SequentialHeatBath(SpinDynamics):
-    """Every spin once, in the order of their numbers, each as in `Glauber`.
+    """The heat bath in an order: every spin once, each as in `Glauber`.
 
     It keeps the law of equilibrium, without detailed balance.
 
@@ -189,7 +191,9 @@ class SequentialHeatBath(SpinDynamics):
 
 @dataclass(frozen=True)
 class Metropolis(SpinDynamics):
-    """A flip of a spin chosen at random is made with probability min(1, exp(-beta dE)), N times, dE = 2 s_i h_i.
+    """A flip of a spin chosen at random is made or not, by what it costs, N times.
+
+        p(flip) = min(1, exp(-beta dE)),    dE = 2 s_i h_i
 
     At beta = 0 every flip is made, so that whether the number of spins up is even is known: use a heat bath there.
 

@@ -64,13 +64,14 @@ def reference_clusters(near: Neighbours, chance: Tensor, spins: Tensor, seeds: T
 
 @dataclass(frozen=True)
 class Wolff(SpinDynamics):
-    """From a spin chosen at random a cluster grows over bonds, each laid with the probability
+    """Clusters of spins turn over as a whole, which is far faster near a critical temperature than moves of single spins.
+
+    From a spin chosen at random the cluster grows over bonds, each laid with the probability
 
         1 - exp(-2 beta J_ij s_i s_j)        where J_ij s_i s_j > 0, else 0
 
-    and turns over as a whole. An outer field is one more spin that every other is coupled to by its h_i; where that spin is
-    turned, all are turned back. Near the critical temperature of a lattice this is far faster than moves of single spins; in
-    a frustrated system it is right, but clusters swallow everything.
+    An outer field is one more spin that every other is coupled to by its h_i; where that spin is turned, all are turned back.
+    In a frustrated system the law is right, but clusters swallow everything.
 
     Args:
         num_clusters: clusters of a sweep. One is about N spins below the critical temperature, a few spins far above it.
