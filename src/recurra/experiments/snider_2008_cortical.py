@@ -189,7 +189,7 @@ class Snider2008Cortical(Experiment):
             framed = torch.nn.functional.pad(fields, (0, 1, 0, 1), value=float("nan"))
             cells = list(framed) + [torch.full_like(framed[0], float("nan"))] * (edge * edge - len(fields))
             rows = [torch.cat(cells[row * edge : (row + 1) * edge], 1) for row in range(edge)]
-            axis.imshow(torch.cat(rows), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+            axis.imshow(torch.cat(rows).numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
             axis.set_title(f"after {title}", fontsize=9, loc="left")
             axis.set_axis_off()
         figure.suptitle("What the units of a memristive crossbar look for", x=0.01, ha="left", fontsize=10)
