@@ -13,9 +13,10 @@ from recurra.cells import ContinuousHopfieldCell
 from recurra.core import Timed
 from recurra.core.spins import configurations
 from recurra.layers import Recurrent
-from recurra.memories import ContinuousHopfield, DenseAssociativeMemory, ModernHopfield
+from recurra.memories import ContinuousHopfield, DenseAssociativeMemory, ModernHopfield, dense_associative
 from recurra.memories.continuous_hopfield import HopfieldCircuit
 from recurra.memories.graded import Graded
+from recurra.memories.steep_updates import relax_steep
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -169,6 +170,31 @@ def test_an_update_is_the_difference_of_two_energies(memory):
             small = gain.abs() <= 1e-9 * memory.energy(state, up).abs()
             wanted[:, i] = torch.where(small, wanted[:, i], gain.sign().float())
     assert torch.equal(replace(memory, max_sweeps=3).read(state, cues).value, wanted)
+
+
+@pytest.mark.parametrize("memory", [*DenseAssociativeMemory.examples(), DenseAssociativeMemory(24, order=5)], ids=str)
+def test_machine_code_takes_the_same_turns(memory):
+    """Crowded memories, cues with unknown units, turns in another order: `read` against the loop of `trajectory`."""
+    memory = replace(memory, turns=tuple(torch.randperm(memory.size, generator=generator(4)).tolist()))
+    patterns = memory.draw(40, generator(1))
+    cues = memory.draw(12, generator(2)) * (torch.rand(12, memory.size, generator=generator(3)) < 0.8)
+    value, steps, converged, _ = memory._run(patterns, cues, keep=False)
+    assert float(steps.max()) > 1
+    for found in (memory.read(patterns, cues), python_read(memory, patterns, cues)):
+        assert torch.equal(found.value, value)
+        assert torch.equal(found.steps, steps)
+        assert torch.equal(found.converged, converged)
+
+
+def python_read(memory, patterns, cues):
+    """`read` with the readable reference of the loop, on a few cues."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense_associative, "relax_steep", lambda *a, threads: relax_steep.python(*(np_of(x) for x in a)))
+        return memory.read(patterns, cues)
+
+
+def np_of(x):
+    return x.numpy() if isinstance(x, torch.Tensor) else x
 
 
 @pytest.mark.parametrize("memory", [*DenseAssociativeMemory.examples(), DenseAssociativeMemory(24, order=5)], ids=str)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.checks import check_choice, check_positive, sentence
-from ..core.memory import EnergyMemory, PairMemory, Recall
+from ..core.memory import EnergyMemory, ErasableMemory, PairMemory, Recall
 from .graded import EDGE, Graded, Response
 from .patterns import check_patterns, random_signs
 
@@ -25,42 +25,8 @@ class GradedPair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ContinuousBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
-    """Continuous bidirectional memory: two layers of amplifiers, each the input of the other:
-
-        tau da/dt = -a + M y,   tau db/dt = -b + M^T x        x = g(a), y = g(b) between -1 and +1
-        M = sum_mu x_mu y_mu^T / sqrt(K V)
-        E(x, y) = -x.M y + sum_i integral_0^{x_i} g^-1 + sum_j integral_0^{y_j} g^-1
-
-    Args:
-        size: K, units of a key.
-        value_units: V, units of a value.
-        gain: slope of g at zero.
-        response: "tanh" or "arctan".
-        tau_s: time constant of the units.
-        dt_s: step; None is a quarter of tau.
-        max_time_s: a read ends here if nothing stands still.
-        tolerance: a cue stands still when no output is further than this from where it is going.
-    State:
-        (K, V) float64 the matrix M.
-    Raises:
-        ValueError: sizes below 1, or another argument that is not positive; an unknown response; a cue beyond -1 and +1.
-    Source:
-        Kosko 1988, Bidirectional Associative Memories, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054 (from memory)
-    Differs:
-        Euler's steps, the value layer first, the key layer from its new outputs: given the other layer, each step is a mirror
-        descent, so that E falls at every one for dt <= tau. Values begin at zero.
-    Cost:
-        4 K V flops for each cue and step.
-    Example:
-        >>> memory = ContinuousBAM(40, 30, gain=20.0)
-        >>> keys, values = memory.draw_pairs(2, torch.Generator().manual_seed(0))
-        >>> state = memory.write(memory.empty(), keys, values)
-        >>> bool((memory.read(state, 0.3 * keys).value - values).abs().max() < 1e-3)
-        True
-    """
-
-    source: ClassVar[str] = "Kosko 1988, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054"
+class _GradedBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
+    """What both have in common: how their units move."""
 
     size: int = 40
     value_units: int = 30
@@ -81,11 +47,6 @@ class ContinuousBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
                 raise ValueError(sentence(where, name, "positive and finite", value))
 
     _times: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def examples(cls) -> Iterator[Self]:
-        """One."""
-        yield cls()
 
     @property
     def key_size(self) -> int:
@@ -119,11 +80,6 @@ class ContinuousBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
     def empty(self) -> Tensor:
         """A matrix of zeros."""
         return torch.zeros(self.size, self.value_units).double()
-
-    def write(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
-        """Add the products of the pairs; without values, keys are stored under themselves (K = V)."""
-        x, y = self._pairs(keys, values)
-        return state + x.T @ y / self.norm
 
     def energy(self, state: Tensor, value: GradedPair) -> Tensor:
         """(B,) E of outputs and the matrix between them."""
@@ -190,7 +146,61 @@ class ContinuousBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
 
 
 @dataclass(frozen=True)
-class AdaptiveBAM(ContinuousBAM):
+class ContinuousBAM(_GradedBAM, ErasableMemory[Tensor]):
+    """Continuous bidirectional memory: two layers of amplifiers, each the input of the other:
+
+        tau da/dt = -a + M y,   tau db/dt = -b + M^T x        x = g(a), y = g(b) between -1 and +1
+        M = sum_mu x_mu y_mu^T / sqrt(K V)
+        E(x, y) = -x.M y + sum_i integral_0^{x_i} g^-1 + sum_j integral_0^{y_j} g^-1
+
+    Args:
+        size: K, units of a key.
+        value_units: V, units of a value.
+        gain: slope of g at zero.
+        response: "tanh" or "arctan".
+        tau_s: time constant of the units.
+        dt_s: step; None is a quarter of tau.
+        max_time_s: a read ends here if nothing stands still.
+        tolerance: a cue stands still when no output is further than this from where it is going.
+    State:
+        (K, V) float64 the matrix M.
+    Raises:
+        ValueError: sizes below 1, or another argument that is not positive; an unknown response; a cue beyond -1 and +1.
+    Source:
+        Kosko 1988, Bidirectional Associative Memories, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054 (from memory)
+    Differs:
+        Euler's steps, the value layer first, the key layer from its new outputs: given the other layer, each step is a mirror
+        descent, so that E falls at every one for dt <= tau. Values begin at zero.
+    Cost:
+        4 K V flops for each cue and step.
+    Example:
+        >>> memory = ContinuousBAM(40, 30, gain=20.0)
+        >>> keys, values = memory.draw_pairs(2, torch.Generator().manual_seed(0))
+        >>> state = memory.write(memory.empty(), keys, values)
+        >>> bool((memory.read(state, 0.3 * keys).value - values).abs().max() < 1e-3)
+        True
+    """
+
+    source: ClassVar[str] = "Kosko 1988, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054"
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        """One."""
+        yield cls()
+
+    def write(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
+        """Add the products of the pairs; without values, keys are stored under themselves (K = V)."""
+        x, y = self._pairs(keys, values)
+        return state + x.T @ y / self.norm
+
+    def erase(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
+        """Subtract them again."""
+        x, y = self._pairs(keys, values)
+        return state - x.T @ y / self.norm
+
+
+@dataclass(frozen=True)
+class AdaptiveBAM(_GradedBAM):
     """Adaptive bidirectional memory: the matrix learns from what resonates, also while it recalls:
 
         tau da/dt = -a + M y,   tau db/dt = -b + M^T x              x = g(a), y = g(b)
