@@ -304,6 +304,13 @@ def test_a_system_of_spins_has_the_same_energy() -> None:
     state = memory.write(memory.empty(), drawn(memory, 4))
     spins = drawn(memory, 5, seed=2)
     torch.testing.assert_close(memory.system(state).energy(spins), memory.energy(state, spins))
+    binary = BinaryHopfield(20)
+    units = (spins + 1) / 2
+    gap = binary.system(state).energy(spins) - binary.energy(state, units)
+    torch.testing.assert_close(gap, gap[:1].expand(5))
+    with pytest.raises(ValueError, match="couplings must be symmetric"):
+        loose = StochasticHopfield(20, Sequence())
+        loose.system(loose.write(loose.empty(), drawn(memory, 4)))
 
 
 # --- forgetting ---------------------------------------------------------------------------------------------------
@@ -333,6 +340,26 @@ def test_dreams_make_room() -> None:
     torch.testing.assert_close(same.couplings, dreamt.couplings, rtol=0, atol=1e-5)
     again = memory.unlearn(memory.unlearn(state, 3, generator=torch.Generator().manual_seed(1)), 0)
     assert torch.equal(again.unlearned, again.couplings - state.couplings)
+
+
+@pytest.mark.parametrize("kind", [Hopfield, BinaryHopfield, SynchronousHopfield, StochasticHopfield])
+def test_what_stores_nothing_changes_nothing(kind) -> None:
+    memory = kind(20) if kind is not StochasticHopfield else kind(20, temperature=0.0)
+    cues = drawn(memory, 3)
+    recall = memory.read(memory.empty(), cues)
+    assert torch.equal(recall.value, cues)
+    assert recall.steps.tolist() == [0, 0, 0]
+    assert recall.converged.all()
+    assert memory.read(memory.empty(), cues[:0]).value.shape == (0, 20)
+
+
+def test_binary_units_take_booleans_and_bytes() -> None:
+    memory = BinaryHopfield(60)
+    patterns = drawn(memory, 2)
+    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float64):
+        recall = memory.read(memory.write(memory.empty(), patterns.to(dtype)), patterns.to(dtype))
+        assert recall.value.dtype == dtype
+        assert torch.equal(recall.value.float(), patterns)
 
 
 def test_the_state_is_whole_numbers_for_hebb() -> None:
@@ -379,5 +406,7 @@ def test_patterns_that_do_not_fit() -> None:
         memory.erase(state, torch.ones(1, 4))
     with pytest.raises(ValueError, match=r"^BinaryHopfield: patterns must be 0 and 1, got numbers from -1 to -1\."):
         BinaryHopfield(4).write(state, -torch.ones(1, 4))
+    with pytest.raises(TypeError, match=r"^Hopfield: patterns must be -1 and \+1, got booleans\. BinaryHopfield takes"):
+        memory.write(state, torch.ones(1, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"^SynchronousHopfield: cue must be \(M, 4\)"):
         SynchronousHopfield(4).read(state, torch.ones(4))

@@ -180,6 +180,9 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
 
     def _spins(self, values: Tensor) -> Tensor:
         """int8 -1, 0 (not known) or +1."""
+        if values.dtype == torch.bool:
+            hint = "BinaryHopfield takes units of 0 and 1; 2 * x - 1 makes them -1 and +1."
+            raise TypeError(sentence(type(self).__name__, "patterns", self._letters(), "booleans", hint))
         spins = values.to(torch.int8)
         if spins.numel() and (int(spins.min()) < -1 or int(spins.max()) > 1 or bool((spins != values).any())):
             got = f"numbers from {float(values.min()):g} to {float(values.max()):g}"
@@ -386,6 +389,11 @@ class BinaryHopfield(Hopfield):
         firing = value.double()
         return -0.5 * self.rule.unit(self.size) * ((firing @ state.couplings.double()) * firing).sum(-1)
 
+    def system(self, state: HopfieldState) -> DenseSystem:
+        """Spins 2 V - 1 whose energy is that of the units, but for a constant."""
+        couplings = state.couplings.double() * self.rule.unit(self.size) / 4
+        return DenseSystem(couplings, couplings.sum(1))
+
     def _letters(self) -> str:
         return "0 and 1"
 
@@ -482,6 +490,8 @@ class SynchronousHopfield(CoupledUnits):
 
     def _read_through_couplings(self, state: HopfieldState, cue: Tensor) -> Recall:
         value = self._spins(cue).to(cue.dtype if cue.is_floating_point() else torch.float32)
+        if not self._exact(len(state.patterns)):  # once, not in every step
+            state = state._replace(couplings=state.couplings.double())
         steps = torch.zeros(len(cue), dtype=torch.int64)
         still = torch.zeros(len(cue), dtype=torch.bool)
         rows = torch.arange(len(cue))
