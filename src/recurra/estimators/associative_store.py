@@ -23,7 +23,7 @@ from ..training.files import write_atomically
 Kind = Literal["boolean", "binary", "bipolar", "real"]
 FORMAT_VERSION = 1
 PIECE = 1024  # cues that are read together
-CHOICES = ("rule",)  # fields that make another memory of it
+CHOICES = ("rule", "interaction")  # fields that make another memory of it
 KEPT = 0.99  # overlap from which a pattern counts as kept
 
 
@@ -539,7 +539,8 @@ def stores() -> Iterator[tuple[str, type[AssociativeMemory[Any]], dict[str, Any]
             for example in kind.examples():
                 other = {k: v for k, v in _options(example).items() if v != _options(memory).get(k)}
                 if other and len(other) == 1 and next(iter(other)) in CHOICES:
-                    yield f"{name}, {type(next(iter(other.values()))).__name__}", kind, other
+                    choice = next(iter(other.values()))
+                    yield f"{name}, {choice if isinstance(choice, str) else type(choice).__name__}", kind, other
 
 
 def _options(memory: AssociativeMemory[Any]) -> dict[str, Any]:

@@ -249,7 +249,7 @@ class AdaptiveBAM(_GradedBAM):
     @classmethod
     def examples(cls) -> Iterator[Self]:
         """A small one: each cue of a read has a matrix."""
-        yield cls(24, 20, tolerance=1e-5)
+        yield cls(24, 20, tolerance=1e-4)
 
     def write(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
         """Show the pairs one after the other, ``pulse_s`` each, both layers held."""
