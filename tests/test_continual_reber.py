@@ -34,8 +34,8 @@ def test_a_supply_reads_on_and_begins_with_strings() -> None:
         parts = [supply.take(n) for n in (7, 20)]
         whole = same.take(27)
         assert torch.equal(torch.cat([part.chunk.xs for part in parts]), whole.chunk.xs)
-        assert torch.equal(whole.chunk.xs[1:], whole.chunk.targets[:-1])
-        assert bool((whole.chunk.targets.bool() <= whole.legal).all())  # what comes may come
+        assert torch.equal(whole.chunk.targets, whole.legal.double())
+        assert bool((whole.chunk.xs[1:].bool() <= whole.legal[:-1]).all())  # what comes may come
         first = whole.chunk.xs[:2].argmax(-1).T.tolist()
         assert all(SYMBOLS[b] == "B" and SYMBOLS[then] in "TP" for b, then in first)
     supply.back(20)
