@@ -144,7 +144,7 @@ def annealing(quick: bool) -> list[Row]:
         for seed in range(trials):
             edges = random_graph(num_nodes, num_edges, seed)
             ends = edges.numpy().T
-            model = dimod.BQM.from_numpy_vectors(np.zeros(num_nodes), (*ends, np.ones(num_edges)), 0.0, "SPIN")
+            model = dimod.BQM.from_numpy_vectors(np.zeros(num_nodes), (*ends, np.ones(num_edges)), 0.0, dimod.SPIN)
             sampler.sample(model, num_reads=1, num_sweeps=2, seed=1)
             begin = time.perf_counter()
             theirs = sampler.sample(model, num_reads=reads, num_sweeps=sweeps, seed=seed + 1)

@@ -106,7 +106,7 @@ class Caravelli2017Memristive(Experiment):
         outside, total = 0.0, len(TOPOLOGIES) * len(self.num_loops) * self.num_circuits
         for loops in self.num_loops:
             for topology in TOPOLOGIES:
-                found = []
+                found: list[Tensor] = []
                 for _ in range(self.num_circuits):
                     log(f"{topology}, {loops} loops", (len(curves) * self.num_circuits + len(found)) / total * 0.9)
                     memories = self._relaxed(topology, loops, times, generator).memories
