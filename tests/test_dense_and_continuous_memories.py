@@ -13,7 +13,14 @@ from recurra.cells import ContinuousHopfieldCell
 from recurra.core import Timed
 from recurra.core.spins import configurations
 from recurra.layers import Recurrent
-from recurra.memories import ContinuousHopfield, DenseAssociativeMemory, ModernHopfield, dense_associative
+from recurra.memories import (
+    BAM,
+    ContinuousBAM,
+    ContinuousHopfield,
+    DenseAssociativeMemory,
+    ModernHopfield,
+    dense_associative,
+)
 from recurra.memories.continuous_hopfield import HopfieldCircuit
 from recurra.memories.graded import Graded
 from recurra.memories.steep_updates import relax_steep
@@ -313,3 +320,30 @@ def test_modern_messages():
         memory.write(memory.empty(), torch.zeros(1, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"^ModernHopfield: keys must be finite, got NaN or infinity\."):
         memory.write(memory.empty(), torch.full((1, 4), float("nan")))
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        ContinuousHopfield(6),
+        ContinuousHopfield(6, integrator="adaptive"),
+        DenseAssociativeMemory(6),
+        DenseAssociativeMemory(6, "exponential"),
+        ModernHopfield(6),
+        BAM(6, 6),
+        ContinuousBAM(6, 6),
+    ],
+    ids=str,
+)
+def test_no_cue_no_recall_and_cues_of_either_type(memory):
+    state = memory.write(memory.empty(), memory.draw(2, generator()))
+    assert memory.read(state, memory.draw(0)).value.shape == (0, 6)
+    cue = memory.draw(3, generator(1))
+    assert torch.equal(memory.read(memory.write(state, memory.draw(0)), cue).value, memory.read(state, cue).value)
+    for dtype in (torch.float32, torch.float64):
+        cue = memory.draw(3, generator(1)).to(dtype)
+        recall = memory.read(state, cue)
+        assert recall.value.dtype == dtype
+        path = memory.trajectory(state, cue)
+        last = path if isinstance(path, torch.Tensor) else path.values
+        assert torch.allclose(last[-1], recall.value, atol=1e-5)

@@ -165,13 +165,13 @@ class ContinuousHopfield(EnergyMemory[HopfieldCircuit], ErasableMemory[HopfieldC
     def _run(self, state: HopfieldCircuit, cue: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         self._check(state, cue)
         start = self.amplifier.voltage(cue.double())
-        if self.integrator == "adaptive":
+        if self.integrator == "adaptive" and len(cue):
             return self._adaptive(state, cue, start, keep)
         dt_s = self.safe_dt_s(state) if self.dt_s is None else self.dt_s
         solver = Euler() if self.integrator == "euler" else RK4()
-        gap = torch.tensor(dt_s, dtype=torch.float64)
+        gap = torch.tensor(dt_s, dtype=torch.float64, device=cue.device)
         u = start
-        steps = torch.zeros(len(cue), dtype=torch.int64)
+        steps = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
         done = self._still(state, u)
         path: list[Tensor] = []
         for _ in range(math.ceil(self.max_time_s / dt_s)):
