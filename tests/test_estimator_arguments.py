@@ -13,6 +13,7 @@ import torch
 
 from recurra.cells import EmbeddingCell, GRUCell
 from recurra.core import CrossEntropy, MeanSquaredError, members
+from recurra.core.cell import ContinuousCell
 from recurra.core.rule import LearningRule
 from recurra.estimators import Forecaster, LanguageModel, SequenceClassifier, SequenceRegressor
 from recurra.estimators.forecasting.network import ForecastLoss
@@ -33,7 +34,10 @@ FITS: dict[str, Callable[..., Any]] = {
         LanguageModel(**{**SMALL, "embedding_size": 4, "sample_length": 0, **o}).fit("to be " * 30).score("to be")
     ),
 }
-BUILT = [name for name in members("cells") if named("test", "cell", "cells", name).accepts("input_size", "hidden_size")]
+BUILDABLE = [n for n in members("cells") if named("test", "cell", "cells", n).accepts("input_size", "hidden_size")]
+CONTINUOUS = [name for name in BUILDABLE if issubclass(members("cells")[name], ContinuousCell)]
+"""Their input is a value with its time gap, which no estimator's data has."""
+BUILT = [name for name in BUILDABLE if name not in CONTINUOUS]
 RULES = [name for name, kind in members("rules").items() if issubclass(kind, LearningRule)]
 UNFIT = [r for r in RULES if members("rules")[r]().supports(Readout(GRUCell(2, 3), 2), MeanSquaredError()) is not None]
 """Rules for cells of a kind that no estimator builds."""
@@ -46,7 +50,14 @@ def test_every_cell(kind: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FITS)
-@pytest.mark.parametrize("cell", [name for name in members("cells") if name not in BUILT])
+@pytest.mark.parametrize("cell", CONTINUOUS)
+def test_cells_with_time_gaps(kind: str, cell: str) -> None:
+    with pytest.raises(ValueError, match=r"cell must be a cell with input \(B, D\) and output \(B, O\), got "):
+        FITS[kind](cell=cell)
+
+
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("cell", [name for name in members("cells") if name not in BUILDABLE])
 def test_cells_that_are_no_layers(kind: str, cell: str) -> None:
     with pytest.raises(ValueError, match=r"cell must be a cell that is built from \(input_size, hidden_size\), got "):
         FITS[kind](cell=cell)
