@@ -37,5 +37,7 @@ def test_sizes_that_make_no_circuit() -> None:
         MemristiveCell(1, 6, num_loops=5)
     with pytest.raises(ValueError, match="xi must be at least 0"):
         MemristiveCell(1, 6, xi=-1.0)
+    with pytest.raises(ValueError, match="precision must be between 0 and 1"):
+        MemristiveCell(1, 6, precision=0.0)
     with pytest.raises(ValueError, match="beta must be above 0"):
         MemristiveCell(1, 6, beta=0.0)

@@ -16,8 +16,6 @@ from ..core.circuits import cycle_matrix, held, loop_basis
 from ..core.tree import Tree
 from ..init import matrix, vector
 
-PRECISION = 1e-5  # of the currents, as part of the sources
-
 
 class MemristiveState(NamedTuple):
     """w: (B, H) memories."""
@@ -41,6 +39,7 @@ class MemristiveCell(ContinuousCell[Tensor, MemristiveState]):
         tau_s: how long a memory lasts without currents.
         beta: V s, how slowly currents move it.
         xi: contrast of the resistances, R_off / R_on - 1.
+        precision: error of the currents, as part of the sources.
         solver: of the differential equation.
         input_init: name of A's initialisation, see `recurra.init.names`.
         generator: source of the circuit and of the weights.
@@ -52,10 +51,11 @@ class MemristiveCell(ContinuousCell[Tensor, MemristiveState]):
         Caravelli, Traversa & Di Ventra 2017, Phys. Rev. E 95:022140, doi:10.1103/PhysRevE.95.022140
     Differs:
         A memory fades (alpha = -1 / tau) and the sources are turned round: without input the state is forgotten instead of
-        driven to a wall. The currents are found to a part in 100,000 of the sources, by as many steps of an iteration as xi
-        asks for; so the cell is products and sums alone, with a native form.
+        driven to a wall. The currents are found to ``precision``, by as many steps of an iteration as that and xi ask for; so
+        the cell is products and sums alone, with a native form.
     Cost:
-        About 3 + 3.1 sqrt(1 + xi) iterations of 4 H C flops for each evaluation of the derivative, and H state values.
+        4 H C flops for each iteration, about 6 sqrt(1 + xi) of them at the usual precision, for each evaluation of the
+        derivative; H state values.
     Example:
         >>> from recurra.core import Timed
         >>> from recurra.layers import Recurrent
@@ -77,6 +77,7 @@ class MemristiveCell(ContinuousCell[Tensor, MemristiveState]):
         tau_s: float = 10.0,
         beta: float = 1.0,
         xi: float = 10.0,
+        precision: float = 1e-5,
         solver: Solver | None = None,
         input_init: str = "uniform",
         generator: torch.Generator | None = None,
@@ -96,6 +97,8 @@ class MemristiveCell(ContinuousCell[Tensor, MemristiveState]):
                 raise ValueError(sentence(where, name, "above 0", value))
         if not xi >= 0:
             raise ValueError(sentence(where, "xi", "at least 0", xi))
+        if not 0 < precision < 1:
+            raise ValueError(sentence(where, "precision", "between 0 and 1", precision))
         self.input_size, self.output_size, self.hidden_size = input_size, hidden_size, hidden_size
         self.num_loops, self.tau_s, self.beta, self.xi = loops, tau_s, beta, xi
         kind: dict[str, Any] = {"generator": generator, "device": device, "dtype": dtype}
@@ -106,14 +109,14 @@ class MemristiveCell(ContinuousCell[Tensor, MemristiveState]):
         self.register_buffer("basis", basis.to(self.weight_ih))
         root = math.sqrt(1 + xi)
         slowness = math.log((root + 1) / (root - 1)) if xi else math.inf
-        self.num_iterations = 1 + math.ceil(math.log(2 / PRECISION) / slowness)
+        self.num_iterations = 1 + math.ceil(math.log(2 / precision) / slowness)
         self.solver = RK4() if solver is None else solver
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
         """As it is; one loop, with a learned start."""
-        yield cls(3, 6, xi=2.0, solver=Euler(2))
-        yield cls(2, 4, num_loops=1, tau_s=2.0, xi=3.0, solver=Euler()).learn_initial_state()
+        yield cls(3, 5, xi=0.5, precision=0.05, solver=Euler())
+        yield cls(2, 4, num_loops=1, tau_s=2.0, xi=1.0, precision=0.05, solver=Euler()).learn_initial_state()
 
     def initial_state(self, batch_size: int) -> MemristiveState:
         """w = 1/2."""

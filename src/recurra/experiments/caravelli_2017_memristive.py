@@ -94,7 +94,7 @@ class Caravelli2017Memristive(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """Small circuits, one of each."""
-        return cls(num_memristors=24, num_loops=(6, 12), num_circuits=1, num_times=31, num_flows=1)
+        return cls(num_memristors=12, num_loops=(3, 6), num_circuits=1, num_times=16, num_flows=1)
 
     def run(self, log: Log) -> Mapping[str, float]:
         """Laws of the equation, then the relaxation, then the Lyapunov function."""
