@@ -58,6 +58,7 @@ def net_1997(
     bias: bool = True,
     cell_bias: bool = True,
     readout_bias: bool = True,
+    gate_recurrence: bool = True,
     simple: bool = False,
 ) -> Readout[Any]:
     """Memory cells in blocks, all hidden units seeing each other, and output units that see the cells; double precision.
@@ -70,6 +71,7 @@ def net_1997(
         generator: source of the weights.
         input_gate_bias, output_gate_bias: initial biases, one for each block.
         bias, cell_bias, readout_bias: which units have biases: gates, cells, outputs.
+        gate_recurrence: do gates see other gates?
         simple: no output gates, logistic g, h(a) = a.
     """
     init = f"uniform:{weight_range}"
@@ -81,6 +83,7 @@ def net_1997(
         output_gate=not simple,
         bias=bias,
         cell_bias=cell_bias,
+        gate_recurrence=gate_recurrence,
         input_gate_bias=input_gate_bias,
         output_gate_bias=output_gate_bias,
         bias_bound=weight_range,
