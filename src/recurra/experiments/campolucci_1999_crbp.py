@@ -36,6 +36,7 @@ class _Task(NamedTuple):
         num_samples: length of the stream that is learned from.
         num_rows: B, streams side by side.
         horizon: Q.
+        spread: taps of the first layer are drawn evenly from - spread to spread.
     """
 
     system: System
@@ -45,6 +46,7 @@ class _Task(NamedTuple):
     num_samples: int
     num_rows: int
     horizon: int
+    spread: float
 
     def draw(self, num_samples: int, num_rows: int, seed: int) -> tuple[Tensor, Tensor]:
         """Inputs (T, B, D) and outputs (T, B, 1)."""
@@ -78,6 +80,8 @@ class Campolucci1999CRBP(Experiment):
         num_test: samples of new data that the trained nets are run on.
         num_neurons: hidden neurons for the filters.
         num_neurons_narendra: for the plant.
+        spread: taps of the first layer are drawn evenly from - spread to spread.
+        spread_narendra: for the plant.
         horizon: Q of CRBP for the filters.
         horizon_narendra: for the plant.
         lr: Adam's learning rate for the filters, falling in a line to a hundredth over the second half.
@@ -92,8 +96,10 @@ class Campolucci1999CRBP(Experiment):
         Adam in the place of plain steps; a new sample at every step in the place of epochs. The plant's output of the step
         before is given to the net beside its input (the series-parallel form), and there feedback taps are bounded. In our
         memory of the paper the filter is followed by sin(pi z); tanh stands here too because the bar was set for it. In that
-        form the plant needs no dynamics behind the first layer, where alone the algorithms differ; the trials differ by more
-        than the algorithms, and its error is still falling with the learning rate when the stream ends.
+        form the plant needs no dynamics behind the first layer, where alone the algorithms differ: both learn it equally
+        well. The sign of the difference there is chance: 0.01 dB for CRBP in the trials shown, 0.45 dB against it in four
+        others by which the settings were chosen. With 24 neurons and first taps drawn from half the range, both stayed near
+        -28 dB on streams five times as long; three taps for each synapse of the second layer changed nothing.
     """
 
     id: ClassVar[str] = "campolucci-1999-crbp"
@@ -116,11 +122,13 @@ class Campolucci1999CRBP(Experiment):
 
     num_seeds: int = 3
     num_samples: int = 100_000
-    num_samples_narendra: int = 300_000
+    num_samples_narendra: int = 60_000
     num_rows_narendra: int = 8
     num_test: int = 3000
     num_neurons: int = 3
-    num_neurons_narendra: int = 24
+    num_neurons_narendra: int = 48
+    spread: float = 0.5
+    spread_narendra: float = 1.0
     horizon: int = 10
     horizon_narendra: int = 2
     lr: float = 0.003
@@ -172,7 +180,7 @@ class Campolucci1999CRBP(Experiment):
 
     def _tasks(self) -> dict[str, _Task]:
         filters = (1, self.num_neurons, 4, 3, 2, 2)
-        common = (None, self.lr, self.num_samples, 1, self.horizon)
+        common = (None, self.lr, self.num_samples, 1, self.horizon, self.spread)
         plant = (2, self.num_neurons_narendra, 3, 1, 1, 1)
         return {
             "arma_tanh": _Task(_arma_tanh, filters, *common),
@@ -185,6 +193,7 @@ class Campolucci1999CRBP(Experiment):
                 self.num_samples_narendra,
                 self.num_rows_narendra,
                 self.horizon_narendra,
+                self.spread_narendra,
             ),
         }
 
@@ -240,7 +249,12 @@ def _net(task: _Task, seed: int) -> Cell:
     }
     return Stack(
         IIRSynapseCell(
-            num_inputs, num_neurons, num_taps=taps_1, num_feedback=feedback_1, input_init="uniform:0.5", **kind
+            num_inputs,
+            num_neurons,
+            num_taps=taps_1,
+            num_feedback=feedback_1,
+            input_init=f"uniform:{task.spread}",
+            **kind,
         ),
         IIRSynapseCell(
             num_neurons,
