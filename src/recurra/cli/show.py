@@ -52,6 +52,9 @@ def find_anywhere(name: str) -> tuple[str, type]:
     from .listing import label
 
     for family in FAMILIES:
+        if name in members(family):  # before the same name without "Cell"
+            return family, members(family)[name]
+    for family in FAMILIES:
         try:
             return family, find(family, name)
         except ValueError:
