@@ -308,9 +308,10 @@ def test_a_system_of_spins_has_the_same_energy() -> None:
     units = (spins + 1) / 2
     gap = binary.system(state).energy(spins) - binary.energy(state, units)
     torch.testing.assert_close(gap, gap[:1].expand(5))
+    loose = StochasticHopfield(20, Sequence())
+    turning = loose.write(loose.empty(), drawn(memory, 4))
     with pytest.raises(ValueError, match="couplings must be symmetric"):
-        loose = StochasticHopfield(20, Sequence())
-        loose.system(loose.write(loose.empty(), drawn(memory, 4)))
+        loose.system(turning)
 
 
 # --- forgetting ---------------------------------------------------------------------------------------------------
