@@ -142,9 +142,9 @@ class CarpenterGrossberg1987ART1(Experiment):
 
 def _draw_counts(figure: Any, vigilances: tuple[float, ...], counts: Tensor) -> None:
     axis = figure.subplots()
-    low, high = counts.amin(1), counts.amax(1)
+    low, high = counts.amin(1).numpy(), counts.amax(1).numpy()
     axis.fill_between(vigilances, low, high, color="0.85", label="all orders")
-    axis.plot(vigilances, counts.mean(1), "o-", color="#0077bb", label="mean")
+    axis.plot(vigilances, counts.mean(1).numpy(), "o-", color="#0077bb", label="mean")
     axis.set(title="Categories of 26 letters", xlabel="vigilance", ylabel="categories", ylim=(0, 27))
     axis.legend()
 
@@ -156,5 +156,5 @@ def _draw_templates(figure: Any, pictures: Mapping[float, Tensor]) -> None:
         for axis in row:
             axis.axis("off")
         for axis, template in zip(row, templates):
-            axis.imshow(1 - template.view(7, 5), cmap="gray", vmin=0, vmax=1)
+            axis.imshow((1 - template.view(7, 5)).numpy(), cmap="gray", vmin=0, vmax=1)
         row[0].set_title(f"{vigilance:g}", fontsize=7, loc="left")

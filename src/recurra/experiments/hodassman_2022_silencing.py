@@ -193,9 +193,8 @@ def _shifted(target: _Sequence) -> list[_Sequence]:
 
 def _draw(figure: Any, silent: Tensor, control: Tensor) -> None:
     axis = figure.subplots()
-    places = torch.arange(5)
-    axis.bar(places - 0.2, silent, 0.4, label="neurons fall silent")
-    axis.bar(places + 0.2, control, 0.4, label="they do not", color="0.6")
+    axis.bar([place - 0.2 for place in range(5)], silent.tolist(), 0.4, label="neurons fall silent")
+    axis.bar([place + 0.2 for place in range(5)], control.tolist(), 0.4, label="they do not", color="0.6")
     axis.set_xticks(range(5), ["the sequence", *KINDS], rotation=20, ha="right")
     axis.set(ylabel="share identified as the sequence", ylim=(0, 1.05))
     axis.legend()

@@ -160,12 +160,12 @@ def _draw_skin(figure: Any, net: McCullochPittsCell) -> None:
         xs = torch.zeros(9, 1, 2, dtype=torch.bool)
         xs[:length, 0, 1] = True
         rows = torch.cat([xs, _run(net, xs)], -1)[:, 0].T
-        axis.imshow(~rows, cmap="gray", vmin=0, vmax=1, aspect="auto")
+        axis.imshow((~rows).numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
         axis.set(title=f"cold for {length} step{'s' if length > 1 else ''}", xlabel="step")
         axis.set_yticks(range(4), ["heat applied", "cold applied", "heat felt", "cold felt"])
 
 
 def _draw_ring(figure: Any, rung: Tensor) -> None:
     axis = figure.subplots()
-    axis.step(range(len(rung)), rung.float(), where="mid")
+    axis.step(range(len(rung)), rung.float().numpy(), where="mid")
     axis.set(title="A pulse goes round in a circle", xlabel="step", yticks=(0, 1), ylabel="output")
