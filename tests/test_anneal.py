@@ -18,7 +18,7 @@ from recurra.core.spins import configurations
 from recurra.datasets.quadratic_problem import quadratic_problem
 from recurra.memories import annealing_run
 from recurra.memories.anneal import METHODS, Moment, anneal
-from recurra.memories.annealing_loop import descend, metropolis, seeds
+from recurra.memories.annealing_loop import BOUNDS, descend, metropolis, seeds
 from recurra.memories.annealing_run import Clock, Plan, falling_temperatures, graph_of
 from recurra.memories.systems import DenseSystem, Lattice, SparseSystem
 
@@ -70,7 +70,7 @@ def test_the_loops_do_what_their_functions_say() -> None:
     for run in (metropolis, metropolis.python):
         here, states, flips = spins.copy(), seeds(4, 3), np.zeros(3, np.int64)
         fields = graph.fields(here)
-        run(graph.begin, graph.other, graph.coupling, here, fields, betas, states, flips)
+        run(graph.begin, graph.other, graph.coupling, here, fields, betas, BOUNDS, states, flips)
         (descend if run is metropolis else descend.python)(
             graph.begin, graph.other, graph.coupling, here, fields, 50, flips
         )
@@ -87,7 +87,9 @@ def test_the_loop_keeps_the_law_of_boltzmann() -> None:
     graph = graph_of(system)
     spins = np.ones((chains, 3), np.int8)
     fields, flips = graph.fields(spins), np.zeros(chains, np.int64)
-    metropolis(graph.begin, graph.other, graph.coupling, spins, fields, np.full(40, beta), seeds(1, chains), flips)
+    metropolis(
+        graph.begin, graph.other, graph.coupling, spins, fields, np.full(40, beta), BOUNDS, seeds(1, chains), flips
+    )
     counts = np.bincount((spins > 0) @ np.array([1, 2, 4]), minlength=8) / chains
     wanted = torch.softmax(-beta * system.energy(configurations(3)), 0).numpy()
     assert np.abs(counts - wanted).sum() / 2 < 0.015

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core import SpinSystem
 from ..core.checks import check_choice, check_positive, sentence
-from .annealing_loop import descend, metropolis, seeds
+from .annealing_loop import BOUNDS, descend, metropolis, seeds
 from .annealing_run import Clock, Graph, Moment, Plan, Temperatures, falling_temperatures, graph_of
 from .relaxing import hopfield_reads, memristive_reads
 from .wolff import Wolff
@@ -22,9 +22,9 @@ Method = Literal["annealing", "hopfield", "memristive", "wolff"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 READS = 10
-CYCLE_FIRST = 500  # sweeps of the first annealing of a group
-CYCLE_FROM = 0.5  # part of the schedule at which a cycle begins
-CYCLE_SWEEPS = 400
+CYCLE_FIRST = 300  # sweeps of the first annealing of a group
+CYCLE_FROM = 0.3  # part of the schedule at which a cycle begins
+CYCLE_SWEEPS = 300
 CYCLE_PATIENCE = 40  # cycles without a better state, after which a new group begins
 
 
@@ -72,8 +72,8 @@ def anneal(
         wolff         a cluster turns over, then every spin is asked, while the temperature falls (Wolff 1989)
 
     Every read begins at random and ends with single flips downhill. The temperature falls so that the share of accepted flips
-    falls in a straight line, from 0.4 to what is left when everything is frozen; a short run before finds which temperatures
-    these are, so energies may have any unit and several scales.
+    falls from 0.4 to what is left when everything is frozen, fast at first, then slower (as the square of the time that is
+    left); a short run before finds which temperatures these are, so energies may have any unit and several scales.
 
     Args:
         system: the spins.
@@ -157,7 +157,7 @@ def _make_ready(graph: Graph) -> None:
     """Machine code and SciPy are there before the clock begins."""
     none, spins = np.zeros(0), np.ones((1, len(graph.outer)), np.int8)
     fields, flips = graph.fields(spins), np.zeros(1, np.int64)
-    metropolis(graph.begin, graph.other, graph.coupling, spins, fields, none, seeds(0, 1), flips)
+    metropolis(graph.begin, graph.other, graph.coupling, spins, fields, none, BOUNDS, seeds(0, 1), flips)
     descend(graph.begin, graph.other, graph.coupling, spins, fields, 0, flips)
 
 
@@ -178,7 +178,9 @@ def _anneal(
     states = seeds(int(rng.integers(2**63)), len(spins))
     for parts in clock.blocks(num_sweeps):
         betas = 1 / temperatures(parts)
-        metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, states, flips, threads=threads)
+        metropolis(
+            graph.begin, graph.other, graph.coupling, spins, fields, betas, BOUNDS, states, flips, threads=threads
+        )
         clock.see(spins, graph.energies(spins, fields), len(parts), float(parts[-1]))
     return spins
 
@@ -209,7 +211,9 @@ def _cycle(
         moved, inner = spins.copy(), fields.copy()
         for parts in clock.blocks(CYCLE_SWEEPS):
             betas = 1 / temperatures(CYCLE_FROM + (1 - CYCLE_FROM) * parts)
-            metropolis(graph.begin, graph.other, graph.coupling, moved, inner, betas, states, flips, threads=threads)
+            metropolis(
+                graph.begin, graph.other, graph.coupling, moved, inner, betas, BOUNDS, states, flips, threads=threads
+            )
             clock.see(moved, graph.energies(moved, inner), len(parts), float(parts[-1]))
         _downhill(graph, moved, inner, threads)
         reached = graph.energies(moved, inner)
@@ -237,7 +241,9 @@ def _clusters(
         for beta in 1 / temperatures(parts):
             spins = np.ascontiguousarray(wolff.sweep(system, torch.from_numpy(spins), float(beta), generator).numpy())
             fields, betas = graph.fields(spins), np.full(1, beta)
-            metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, states, flips, threads=threads)
+            metropolis(
+                graph.begin, graph.other, graph.coupling, spins, fields, betas, BOUNDS, states, flips, threads=threads
+            )
         clock.see(spins, graph.energies(spins, fields), len(parts), float(parts[-1]))
     return spins
 

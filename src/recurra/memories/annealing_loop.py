@@ -18,8 +18,10 @@ from ..native.loops import (
     u64_1d,
 )
 
-HOPELESS = 36.7  # exp(-36.7) < 2^-52: no number drawn is that small
 UNIT = 1.1102230246251565e-16  # 2^-53
+HOPELESS = 745.2  # exp(-745.2) = 0 in double precision
+BOUNDS = np.array([HOPELESS, *(-math.log(k / 1024) for k in range(1, 1025))])
+"""-log u at the edges of 1024 equal parts of (0, 1)."""
 
 
 @compiled
@@ -30,14 +32,15 @@ def metropolis(
     spins: i8_2d,
     fields: f64_2d,
     betas: f64_1d,
+    bounds: f64_1d,
     states: u64_1d,
     flips: i64_1d,
 ) -> None:
     """Sweeps at one temperature after another: a spin flips with probability min(1, exp(-2 beta s_i f_i)).
 
-    A flip adds -2 s_i J_ij to the field of every neighbour; nothing else is computed again. Random numbers are xorshift64*
-    (Vigna 2016, ACM Trans. Math. Softw. 42(4), doi:10.1145/2845077). The exponential is asked only where its series
-    leaves it open:  1 - x <= exp(-x) <= 1 / (1 + x + x^2 / 2).
+    A flip adds -2 s_i J_ij to the field of every neighbour; nothing else is computed again. Random numbers are splitmix64's
+    (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195). The first ten bits of a number u say between which bounds -log u
+    lies; only where 2 beta s_i f_i lies there too is the exponential asked, so nearly every decision is one comparison.
 
     Args:
         begin: (N + 1,) where the neighbours of each spin begin.
@@ -46,7 +49,8 @@ def metropolis(
         spins: (R, N) of -1 and +1, changed in place.
         fields: (R, N) h_i + sum_j J_ij s_j, kept up to date.
         betas: (K,) inverse temperature of each sweep.
-        states: (R,) of the random numbers, none of them zero.
+        bounds: `BOUNDS`.
+        states: (R,) of the random numbers.
         flips: (R,) flips are added to it.
     """
     num_spins = spins.shape[1]
@@ -56,22 +60,18 @@ def metropolis(
         flipped = 0
         for k in range(len(betas)):
             double = 2 * betas[k]
-            hopeless = HOPELESS / double
             for i in range(num_spins):
-                cost = spins[row, i] * fields[row, i]
-                if cost >= hopeless:
+                state += 0x9E3779B97F4A7C15
+                word = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9
+                word = (word ^ (word >> 27)) * 0x94D049BB133111EB
+                word ^= word >> 31
+                part = int(word >> 54)
+                x = double * (spins[row, i] * fields[row, i])
+                if x >= bounds[part]:
                     continue
-                if cost > 0:
-                    state ^= state >> 12
-                    state ^= state << 25
-                    state ^= state >> 27
-                    draw = float((state * 0x2545F4914F6CDD1D) >> 11) * UNIT
-                    x = double * cost
-                    if draw > 1 - x:
-                        if draw * (1 + x * (1 + 0.5 * x)) >= 1:
-                            continue
-                        if draw >= math.exp(-x):
-                            continue
+                if x > bounds[part + 1]:
+                    if float(word >> 11) * UNIT >= math.exp(-x):
+                        continue
                 change = -2.0 * spins[row, i]
                 spins[row, i] = -spins[row, i]
                 flipped += 1
@@ -107,5 +107,5 @@ def descend(
 
 
 def seeds(seed: int, num_rows: int) -> np.ndarray:
-    """(R,) states of `metropolis`, well mixed, none of them zero."""
+    """(R,) states of `metropolis`, far from each other."""
     return np.random.default_rng(seed).integers(1, 2**64 - 1, num_rows, dtype=np.uint64)

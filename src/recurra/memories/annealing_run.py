@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..core import SpinSystem
-from .annealing_loop import metropolis, seeds
+from .annealing_loop import BOUNDS, metropolis, seeds
 from .systems import neighbours_of
 
 BLOCK_S = 0.05  # between two looks at the clock
@@ -188,7 +188,8 @@ class Clock:
 
 
 def falling_temperatures(graph: Graph, seed: int) -> Temperatures:
-    """Part of the schedule -> temperature, such that the acceptance of flips falls in a line; found by a short run."""
+    """Part p of the schedule -> temperature, such that the share of accepted flips falls as (1 - p)^2: what is hot is soon in
+    equilibrium and its sweeps cost most. A short run finds the temperatures."""
     scale = np.abs(graph.outer) + np.bincount(
         np.repeat(np.arange(len(graph.outer)), np.diff(graph.begin)), np.abs(graph.coupling), len(graph.outer)
     )
@@ -206,7 +207,7 @@ def falling_temperatures(graph: Graph, seed: int) -> Temperatures:
     def share(temperature: float, sweeps: int) -> float:
         """Accepted flips."""
         flips, betas = np.zeros(repeats, np.int64), np.full(sweeps, 1 / temperature)
-        metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, states, flips)
+        metropolis(graph.begin, graph.other, graph.coupling, spins, fields, betas, BOUNDS, states, flips)
         return float(flips.sum()) / (sweeps * spins.size)
 
     while high > low and share(high / 1.5, 1) > HOT + 0.2:
@@ -220,4 +221,4 @@ def falling_temperatures(graph: Graph, seed: int) -> Temperatures:
     levels, places = accepted[: last + 1][::-1], ladder[: last + 1][::-1]
     levels = levels + 1e-9 * np.arange(len(levels))
     cold = float(levels[0])
-    return lambda part: np.interp(hot + (cold - hot) * part, levels, places)
+    return lambda part: np.interp(cold + (hot - cold) * (1 - part) ** 2, levels, places)
