@@ -151,7 +151,7 @@ def _draw_counts(figure: Any, vigilances: tuple[float, ...], counts: Tensor) -> 
 
 def _draw_templates(figure: Any, pictures: Mapping[float, Tensor]) -> None:
     """What the categories of one order expect, a row for each vigilance."""
-    axes = figure.subplots(len(pictures), 26, squeeze=False)
+    axes = figure.subplots(len(pictures), max(len(t) for t in pictures.values()), squeeze=False)
     for row, (vigilance, templates) in zip(axes, pictures.items()):
         for axis in row:
             axis.axis("off")

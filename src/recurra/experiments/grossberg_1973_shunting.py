@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ..cells.shunting import ShuntingCell, ShuntingInput, ShuntingState
 from ..core import RK4, Claim, Experiment, Log, Timed
+from ..engines import Auto, Hoisted
 from ..layers import Recurrent
 
+LONG = 1000  # steps for which a solver is worth compiling
 REGIMES = ("linear", "slower", "faster", "sigmoid")
 
 
@@ -76,7 +78,7 @@ class Grossberg1973Shunting(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """Few patterns, a shorter time."""
-        return cls(num_patterns=5, kept_s=10.0, num_bisections=2)
+        return cls(num_patterns=5, kept_s=4.0, num_bisections=1)
 
     def run(self, log: Log) -> Mapping[str, float]:
         """The four regimes, the threshold twice, and the controls."""
@@ -185,8 +187,9 @@ def _saddle(field: ShuntingCell, num_stored: int) -> float:
 
 def _course(field: ShuntingCell, given: ShuntingInput, start: ShuntingState, dt_s: float) -> Tensor:
     gaps = torch.full(given.excitation.shape[:2], dt_s, dtype=torch.float64)
+    engine = Auto() if len(gaps) >= LONG else Hoisted()
     with torch.no_grad():
-        return Recurrent(field.double())(Timed(given, gaps), start)[0]
+        return Recurrent(field.double(), engine)(Timed(given, gaps), start)[0]
 
 
 def _share(x: Tensor) -> Tensor:

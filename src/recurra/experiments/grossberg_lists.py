@@ -13,8 +13,10 @@ from torch import Tensor
 from ..cells.avalanche import AvalancheCell, AvalancheInput
 from ..cells.item_order import ItemOrderCell, ItemOrderInput, ItemOrderOutput
 from ..core import Claim, Experiment, Log, Timed
+from ..engines import Auto, Hoisted
 from ..layers import Recurrent
 
+LONG = 1000  # steps for which a solver is worth compiling
 STRENGTHS = {"primacy": 0.01, "bow": 0.15, "recency": 1.5}
 
 
@@ -75,7 +77,9 @@ class GrossbergLists(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """Few short lists."""
-        return cls(num_lists=2, num_items=3, length=2, shown_s=10.0, pause_s=3.0, num_patterns=5)
+        return cls(
+            num_lists=2, num_items=3, length=2, shown_s=10.0, pause_s=3.0, pulse_s=0.3, rest_s=0.3, num_patterns=5
+        )
 
     def run(self, log: Log) -> Mapping[str, float]:
         """The three regimes, rehearsal, the avalanche, the controls."""
@@ -174,8 +178,9 @@ def _closed_form(strength: float, length: int) -> Tensor:
 def _course(cell: ItemOrderCell, given: ItemOrderInput, dt_s: float, state: Any = None) -> tuple[ItemOrderOutput, Any]:
     given = ItemOrderInput(given.items.double(), given.rehearse.double())
     gaps = torch.full_like(given.rehearse, dt_s)
+    engine = Auto() if len(gaps) >= LONG else Hoisted()
     with torch.no_grad():
-        return Recurrent(cell)(Timed(given, gaps), state)
+        return Recurrent(cell, engine)(Timed(given, gaps), state)
 
 
 def _draw_gradients(figure: Any, drawn: Mapping[str, Tensor]) -> None:
