@@ -48,14 +48,19 @@ def _compare(cell: Cell, online: Online, chunk: Chunk, near: float = 1e-10, **op
             state, second = run.run(own, state, chunk, **options)
         results.append(_tensors(tuple(own.parameters()), tuple(state), tuple(first), tuple(second)))
     assert len(results[0]) == len(results[1])
-    for ours, theirs in zip(*results):
-        torch.testing.assert_close(ours, theirs, rtol=near, atol=near)
+    for ours, theirs in zip(*results):  # of what is largest: the covariance of a filter begins at a hundred
+        largest = float(theirs.detach().abs().max()) if theirs.numel() and theirs.is_floating_point() else 1.0
+        torch.testing.assert_close(ours, theirs, rtol=near, atol=near * max(1.0, largest))
 
 
 CASES: dict[str, tuple[Callable[[], Cell], Online]] = {
     "fully recurrent, RTRL, SGD": (
         lambda: FullyRecurrentCell(2, 4, outputs=(3, 0)),
         Online(RTRL(), MeanSquaredError(), SGD(0.1)),
+    ),
+    "Elman, one step back, clipped": (
+        lambda: ElmanCell(2, 3),
+        Online(TruncatedBPTT(k1=1), MeanSquaredError(), SGD(0.5, clip_norm=0.3)),
     ),
     "LSTM, RTRL, momentum": (lambda: LSTMCell(2, 2), Online(RTRL(), MeanSquaredError(), SGD(0.1, momentum=0.9))),
     "LSTM of 1997 with readout, truncated gradient, Adam": (
@@ -231,4 +236,5 @@ def test_every_rule_on_every_cell_is_native_or_says_why(rule: str, cell: str) ->
         assert "other numbers" not in reason
         assert "could not be built" not in reason
         pytest.skip(reason)
-    _compare(given.cell, online, given.chunk, near=1e-10 if given.cell.dtype == torch.float64 else 1e-4)
+    begins = max(1.0, getattr(own, "p0", 1.0))  # what is left of a covariance is rounded as it was at the beginning
+    _compare(given.cell, online, given.chunk, near=1e-10 * begins if given.cell.dtype == torch.float64 else 1e-4)

@@ -14,7 +14,17 @@ from ..core import Chunk, Claim, Experiment, Log
 from ..learning import RTRL
 from ..tasks.long_lag import first_symbol_returns, lag_among_distractors
 from ..wrappers import Readout
-from .online import Learned, Learner, SquaredError, draw_errors, mean, net_1997, until_right, until_right_in_batches
+from .online import (
+    Learned,
+    Learner,
+    SquaredError,
+    draw_errors,
+    mean,
+    net_1997,
+    sequences_until_right,
+    until_right,
+    until_right_in_batches,
+)
 from .prediction import Stages
 
 _LOGISTIC = SquaredError()
@@ -118,7 +128,7 @@ class Hochreiter1997LongLag(Experiment):
             trials[f"2c_{lag}"] = self._trials(
                 self.num_trials_lag, partial(self._two_cells, lag), progress(f"2c_{lag}")
             )
-        metrics = {f"sequences_{name}": mean([trial.presented for trial in done]) for name, done in trials.items()}
+        metrics = {f"sequences_{name}": sequences_until_right(done) for name, done in trials.items()}
         shares = {f"solved_share_{name}": mean([float(t.solved) for t in done]) for name, done in trials.items()}
         shares["solved_share_rtrl_2a"] = float(self._real_time(progress("RTRL")))
         shares["solved_share_bptt_2a"] = float(self._through_time(progress("BPTT")))

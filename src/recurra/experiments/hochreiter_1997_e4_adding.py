@@ -23,6 +23,7 @@ from .online import (
     mean,
     net_1997,
     num_weights,
+    sequences_until_right,
     until_right,
     until_right_in_batches,
 )
@@ -126,9 +127,9 @@ class Hochreiter1997Adding(Experiment):
         )
         return {
             "wrong_100": wrong,
-            "sequences_100": mean([trial.presented for trial in short]),
+            "sequences_100": sequences_until_right(short),
             "wrong_500": wrong_far,
-            "sequences_500": mean([trial.presented for trial in far]),
+            "sequences_500": sequences_until_right(far),
             "sequences_modern_lstm": lstm,
             "wrong_share_elman": wrong_elman / self.num_test,
             "solved_100": sum(trial.solved for trial in short),

@@ -22,6 +22,7 @@ from .online import (
     mean,
     net_1997,
     num_weights,
+    sequences_until_right,
     until_right,
     until_right_in_batches,
 )
@@ -144,9 +145,9 @@ class Hochreiter1997Multiplication(Experiment):
         log.figure("errors", lambda figure: draw_errors(figure, {"product": strict}, TOLERANCE, 2000))
         return {
             "wrong_loose": mean(wrong_loose),
-            "sequences_loose": mean([trial.presented for trial in loose]),
+            "sequences_loose": sequences_until_right(loose),
             "wrong_strict": mean(wrong_strict),
-            "sequences_strict": mean([trial.presented for trial in strict]),
+            "sequences_strict": sequences_until_right(strict),
             "wrong_share_elman": self._elman(progress("Elman")),
             "solved_loose": sum(trial.solved for trial in loose),
             "solved_strict": sum(trial.solved for trial in strict),

@@ -23,6 +23,7 @@ from .online import (
     mean,
     net_1997,
     num_weights,
+    sequences_until_right,
     until_right,
     until_right_in_batches,
 )
@@ -53,6 +54,7 @@ class Hochreiter1997TemporalOrder(Experiment):
         lr: learning rate of 6a.
         lr_three: of 6b.
         weight_range: weights begin in U(-a, a); the input gates' biases at -2, -4 (and -6).
+        clip_norm: largest norm of a gradient of the faithful nets.
         block: the criterion is looked at after so many sequences.
         num_test: sequences of a test.
         num_trials_modern: trials of each modern net.
@@ -93,6 +95,7 @@ class Hochreiter1997TemporalOrder(Experiment):
     lr: float = 0.5
     lr_three: float = 0.1
     weight_range: float = 0.1
+    clip_norm: float = 1.0
     block: int = 500
     num_test: int = 2560
     num_trials_modern: int = 1
@@ -133,9 +136,9 @@ class Hochreiter1997TemporalOrder(Experiment):
         )
         return {
             "wrong_6a": wrong_two,
-            "sequences_6a": mean([trial.presented for trial in two]),
+            "sequences_6a": sequences_until_right(two),
             "wrong_6b": wrong_three,
-            "sequences_6b": mean([trial.presented for trial in three]),
+            "sequences_6b": sequences_until_right(three),
             "sequences_modern_6a": lstm_two,
             "sequences_modern_6b": lstm_three,
             "wrong_share_elman_6a": wrong_elman / self.num_test,
@@ -167,7 +170,7 @@ class Hochreiter1997TemporalOrder(Experiment):
                 generator=generator,
             )
             weights = num_weights(net)
-            learner = Learner(net, _LOGISTIC, lr)
+            learner = Learner(net, _LOGISTIC, lr, clip_norm=self.clip_norm)
 
             def present(count: int, learner: Learner = learner, generator: torch.Generator = generator) -> Answers:
                 return learner.learn(temporal_order(count, generator, num_relevant=num_relevant))

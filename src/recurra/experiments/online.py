@@ -124,11 +124,19 @@ class Learner:
         loss: as the output units are.
         lr: learning rate of plain gradient descent.
         rule: the truncated gradient of 1997 unless given.
+        clip_norm: largest norm of a gradient.
     """
 
-    def __init__(self, net: Cell, loss: SquaredError, lr: float, rule: LearningRule[Any] | None = None) -> None:
+    def __init__(
+        self,
+        net: Cell,
+        loss: SquaredError,
+        lr: float,
+        rule: LearningRule[Any] | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
         self.net, self.loss = net, loss
-        self.online = Online(EProp() if rule is None else rule, loss, SGD(lr))
+        self.online = Online(EProp() if rule is None else rule, loss, SGD(lr, clip_norm=clip_norm))
         self.state = self.online.init(net, 1)
 
     def learn(self, batch: Chunk, lr_factor: float = 1.0) -> Answers:
@@ -140,6 +148,11 @@ class Learner:
     def try_out(self, batch: Chunk) -> Answers:
         """Answer without learning."""
         return answer(self.net, self.loss, as_double(batch))
+
+
+def sequences_until_right(trials: Sequence[Learned]) -> float:
+    """Mean number of sequences until a net had learned; infinite if one never did."""
+    return mean([trial.presented for trial in trials]) if all(trial.solved for trial in trials) else math.inf
 
 
 def asked(loss: SquaredError, ys: Tensor, chunk: Chunk) -> Answers:

@@ -103,8 +103,8 @@ def start_influence(cell: Cell) -> Tensor:
     """(S, P) derivative of the initial state by the parameters; zero unless it is learned."""
     parameters = learning(cell)
     size = flat_size(cell.initial_state(1))
-    if size == 0:
-        return torch.zeros(0, sum(p.numel() for p in parameters.values()), dtype=cell.dtype, device=cell.device)
+    if size == 0 or not parameters:
+        return torch.zeros(size, sum(p.numel() for p in parameters.values()), dtype=cell.dtype, device=cell.device)
     module = _Start(cell)
 
     def start(values: dict[str, Tensor]) -> Tensor:

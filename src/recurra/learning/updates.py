@@ -63,6 +63,7 @@ class SGD(UpdateRule):
     Args:
         lr: learning rate, of the weighted *sum* over the rows of the batch.
         momentum: in [0, 1); 0 keeps no velocity.
+        clip_norm: largest Euclidean norm of g over all parameters, which is made shorter beyond; None for no clipping.
     Raises:
         ValueError, TypeError: a value out of range.
     Example:
@@ -73,9 +74,12 @@ class SGD(UpdateRule):
 
     lr: float
     momentum: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         _check_rate("SGD", self.lr)
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(sentence("SGD", "clip_norm", "above 0", self.clip_norm))
         check_probability("SGD", momentum=self.momentum)
 
     def init(self, parameters: Mapping[str, Tensor]) -> SGDState:
@@ -88,6 +92,10 @@ class SGD(UpdateRule):
         """See `UpdateRule.apply`."""
         velocity = dict(zip(parameters, state.velocity))
         moved = dict(parameters)
+        if self.clip_norm is not None and direction:
+            square = torch.stack([g.square().sum() for g in direction.values()]).sum()
+            factor_here = self.clip_norm / square.sqrt().clamp(min=self.clip_norm)
+            direction = {name: factor_here * g for name, g in direction.items()}
         for name, g in direction.items():
             if self.momentum:
                 g = velocity[name] = self.momentum * velocity[name] + g

@@ -326,6 +326,8 @@ def _bmm(r: _Reader, n: fx.Node, a: Any, b: Any) -> Any:
 def _stacked_matrices(r: _Reader, a: Node, b: Node) -> Node:
     """(G, M, K) times (G, K, N)."""
     (count, m, k), n = a.shape, b.shape[2]
+    if not count * m * k * n:
+        raise Unsupported("a product of empty matrices has no native form")
     if 1 < count <= _MOST_PRODUCTS and k > 1:
         own_a, own_b = contiguous(a.shape), contiguous(b.shape)
         pairs = [
