@@ -30,7 +30,7 @@ def test_hoisted_products_give_the_same(name: str, monkeypatch: pytest.MonkeyPat
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ys, last = run(cell, xs, state, Controls(reset=reset))
-        values: list[Any] = [v for v in tree.leaves((ys, last)) if v.is_floating_point()]
+        values: list[Any] = [v if v.is_floating_point() else v.double() for v in tree.leaves((ys, last))]
         total = torch.stack([v.sin().sum() for v in values]).sum()
         wanted = [p for p in (*cell.parameters(), *tree.leaves(xs)) if p.requires_grad]
         grads = torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad and wanted else ()
