@@ -69,9 +69,8 @@ def metropolis(
                 x = double * (spins[row, i] * fields[row, i])
                 if x >= bounds[part]:
                     continue
-                if x > bounds[part + 1]:
-                    if float(word >> 11) * UNIT >= math.exp(-x):
-                        continue
+                if x > bounds[part + 1] and float(word >> 11) * UNIT >= math.exp(-x):
+                    continue
                 change = -2.0 * spins[row, i]
                 spins[row, i] = -spins[row, i]
                 flipped += 1
