@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def test_a_schedule_is_shortened_and_not_cut_off(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(np.concatenate(list(calm.blocks(77))), np.arange(1, 78) / 77)
 
 
+def test_a_trace_of_any_length_is_short() -> None:
+    """Improvements are all there, and nothing else for long."""
+    clock, spins = Clock(graph_of(Lattice((4,))), Plan(1, 1, None, 0, 1)), np.ones((1, 4), np.int8)
+    for step in range(20_000):
+        clock.begin -= 0.01
+        clock.see(spins, np.array([-float(step // 5000)]), 1, 0.0)
+    assert len(clock.trace) < 1500
+    assert [m.energy for m in clock.trace if m.sweeps % 5000 == 1] == [0.0, -1.0, -2.0, -3.0]
+    assert clock.trace[-1].sweeps == 20_000
+
+
 def test_rounds() -> None:
     assert list(Plan(None, 4, None, 0, 2).rounds()) == [(4, 1000)]
     assert list(itertools.islice(Plan(None, None, 1.0, 0, 2).rounds(), 2)) == [(8, 1000), (8, 1000)]
@@ -142,10 +154,19 @@ def test_a_time_and_nothing_else() -> None:
     assert len(found.reads) % 4 == 0
 
 
+@pytest.mark.parametrize("options", [{"sweeps": 10_000_000, "reads": 2}, {"seconds": 3600.0}, {"method": "hopfield"}])
+def test_it_stops_when_asked(options: dict[str, Any]) -> None:
+    asked: list[Moment] = []
+    found = anneal(Lattice((4, 4)), on_progress=asked.append, stop=lambda: len(asked) >= 3, **options)
+    assert found.energy == pytest.approx(float(Lattice((4, 4)).energy(found.spins[None])))
+    assert len(asked) <= 6
+
+
 def test_progress() -> None:
     seen: list[Moment] = []
     found = anneal(Lattice((8, 8)), sweeps=30, reads=2, on_progress=seen.append)
-    assert tuple(seen) == found.trace
+    assert set(found.trace) <= set(seen)
+    assert found.trace[-1] == seen[-1]
     assert seen[-1].part == 1.0
     assert found.energy == -128.0
 
@@ -208,6 +229,23 @@ def test_a_qubo_in_its_own_energy(tmp_path: Path) -> None:
     assert found["values"][0] == 0
     assert sum(found["values"]) == 2
     assert min(found["energies_of_reads"]) == -4.0
+
+
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pair.txt").write_text("2 1\n1 2 1\n")
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recurra.cli.anneal._Bar.__call__", interrupt)
+        patch.setattr(
+            "recurra.cli.stopping.Stopping._asked", lambda self, number, frame: setattr(self, "signal", number)
+        )
+        said = run("pair.txt", "--seconds", "3600", code=130)
+    assert "Stopped; this is the best so far." in said
+    assert json.loads(Path("pair.best.json").read_text())["cut"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from .edge import command
+from .edge import INTERRUPTED, command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,10 @@ def anneal(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; the rest goes to stderr.")] = False,
 ) -> None:
-    """Find a state of low energy; print energy against time, write the best state and a plot beside it."""
+    """Find a state of low energy; print energy against time, write the best state and a plot beside it.
+
+    Ctrl-C ends the search, and the best state so far is written.
+    """
     from ..core.checks import check_choice, sentence
     from ..datasets.quadratic_problem import read_quadratic_problem
     from ..memories.anneal import METHODS
@@ -55,6 +59,7 @@ def anneal(
     from ..memories.systems import SparseSystem
     from ..training.files import write_atomically
     from .screen import console, facts
+    from .stopping import Stopping
 
     check_choice("anneal", "--method", method, METHODS)
     if vartype is not None:
@@ -69,7 +74,7 @@ def anneal(
     system = SparseSystem(found.num_variables, form.edges, form.couplings, form.outer)
     screen = console(stderr=as_json)
     facts(screen, [("Problem", f"{problem.name}: {found.describe()}"), ("Method", f"{method}, seed {seed}")])
-    with _Bar(screen, found, form.offset) as bar:
+    with Stopping() as stopping, _Bar(screen, found, form.offset) as bar:
         best = search(
             system,
             method,  # type: ignore[arg-type]
@@ -79,16 +84,28 @@ def anneal(
             seed=seed,
             threads=threads,
             on_progress=bar,
+            stop=lambda: stopping.asked,
         )
     result = record(problem.name, found, best, seed)
     write_atomically(target, json.dumps(result, indent=2) + "\n")
     picture = target.with_suffix(".png")
     write_atomically(picture, _picture(found, best, form.offset))
+    if stopping.asked:
+        screen.print("Stopped; this is the best so far.")
     if as_json:
         typer.echo(json.dumps(result, indent=2))
-        return
-    _table(screen, found, best, form.offset)
-    rows = [("Best", f"{shown_name(found)} {_shown(found, result['energy'])}")]
+    else:
+        _tell(screen, found, best, form.offset, f"{target} and {picture.name}")
+    if stopping.signal is not None:
+        raise typer.Exit(INTERRUPTED if stopping.signal == signal.SIGINT else 128 + stopping.signal)
+
+
+def _tell(screen: Console, found: QuadraticProblem, best: AnnealResult, offset: float, files: str) -> None:
+    """The table, the best, and what it took."""
+    from .screen import facts
+
+    _table(screen, found, best, offset)
+    rows = [("Best", f"{shown_name(found)} {_shown(found, best.energy + offset)}")]
     if len(best.reads) > 1:
         hits = int((best.energies <= best.energy + 1e-9 * max(1.0, abs(best.energy))).sum())
         rows.append(("Found by", f"{hits:,} of {len(best.reads):,} reads"))
@@ -96,7 +113,7 @@ def anneal(
     rows.append(
         ("Work", f"{best.sweeps:,} sweeps in {best.seconds:.2f} s, {speed / 1e6:,.1f} million looks at a spin a second")
     )
-    rows.append(("Written", f"{target} and {picture.name}"))
+    rows.append(("Written", files))
     screen.print()
     facts(screen, rows)
 
@@ -172,15 +189,15 @@ def _picture(problem: QuadraticProblem, best: AnnealResult, offset: float) -> by
     sign = -1.0 if problem.is_cut else 1.0
     figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axis, side = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
+    axis, side = figure.subplots(1, 2, width_ratios=(3, 1))
     times = [m.seconds for m in best.trace]
-    axis.plot(times, [sign * (m.mean + offset) for m in best.trace], lw=0.9, color="0.6", label="mean of the reads")
+    axis.plot(times, [sign * (m.mean + offset) for m in best.trace], lw=0.6, color="0.75", label="mean of the reads")
     best_line = [sign * (m.energy + offset) for m in best.trace]
-    axis.step(times, best_line, where="post", lw=1.6, color="#0077bb", label="best so far")
-    axis.set(xlabel="seconds", ylabel=shown_name(problem))
+    axis.step(times, best_line, where="post", lw=1.8, color="#0077bb", label="best so far")
+    axis.set(xlabel="seconds", ylabel=shown_name(problem), xscale="log")
     axis.legend(frameon=False, fontsize=8)
-    side.hist((sign * (best.energies + offset)).tolist(), bins=20, orientation="horizontal", color="#0077bb", alpha=0.7)
-    side.set(xlabel="reads")
+    side.hist((sign * (best.energies + offset)).numpy(), bins=20, color="#0077bb", alpha=0.7)
+    side.set(xlabel=f"{shown_name(problem)} at the end", ylabel="reads")
     for each in (axis, side):
         each.spines[["top", "right"]].set_visible(False)
     axis.set_title(f"{problem.describe()}: {best.method}", loc="left", fontsize=10)

@@ -63,6 +63,7 @@ def anneal(
     seed: int = 0,
     threads: int | None = None,
     on_progress: Callable[[Moment], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> AnnealResult:
     """Look for the spins of lowest energy.
 
@@ -85,6 +86,7 @@ def anneal(
         seed: of all random numbers. The same seed gives the same result, unless ``seconds`` ends it.
         threads: of "annealing", a read each; None is torch's own number.
         on_progress: called after every block of sweeps with a `Moment`.
+        stop: asked after every block of sweeps; True ends the run with what there is.
 
     Raises:
         ValueError: no such method, a number below one, no time.
@@ -105,7 +107,7 @@ def anneal(
     plan = _plan(sweeps, reads, seconds, seed, threads)
     graph = graph_of(system)
     _make_ready(graph)
-    clock = Clock(graph, plan, on_progress)
+    clock = Clock(graph, plan, on_progress, stop)
     temperatures = falling_temperatures(graph, seed)
     found = []
     for number, (num_reads, num_sweeps) in enumerate(plan.rounds()):
@@ -133,7 +135,7 @@ def anneal(
         clock.energy,
         torch.from_numpy(np.concatenate([ends for ends, _ in found])),
         torch.from_numpy(np.concatenate([energies for _, energies in found])),
-        tuple(clock.trace),
+        clock.trace,
         method,
         clock.sweeps,
         clock.seconds,

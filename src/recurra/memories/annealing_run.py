@@ -16,6 +16,7 @@ from .annealing_loop import BOUNDS, metropolis, seeds
 from .systems import neighbours_of
 
 BLOCK_S = 0.05  # between two looks at the clock
+SPACING = 1.01  # between two moments of a trace
 SWEEPS = 1000
 HOT = 0.4  # share of accepted flips at which a schedule begins
 GROUP = 4  # reads of a round for each thread, where only the time is given
@@ -127,14 +128,21 @@ class Clock:
         graph: whose energies count.
         plan: of the run.
         on_progress: told too.
+        stop: asked after every block; True ends the run there.
     """
 
-    def __init__(self, graph: Graph, plan: Plan, on_progress: Callable[[Moment], None] | None) -> None:
-        self.graph, self.plan, self.on_progress = graph, plan, on_progress
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        on_progress: Callable[[Moment], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.graph, self.plan, self.on_progress, self.stop = graph, plan, on_progress, stop
         self.begin = time.perf_counter()
         self.energy, self.sweeps = math.inf, 0
         self.best = np.ones(len(graph.outer), np.int8)
-        self.trace: list[Moment] = []
+        self._trace: list[Moment] = []
 
     @property
     def seconds(self) -> float:
@@ -142,9 +150,14 @@ class Clock:
         return time.perf_counter() - self.begin
 
     @property
+    def stopped(self) -> bool:
+        """Was the run asked to stop?"""
+        return self.stop is not None and self.stop()
+
+    @property
     def over(self) -> bool:
-        """Is the time up?"""
-        return self.plan.seconds is not None and self.seconds >= self.plan.seconds
+        """Is the time up, or was it asked to stop?"""
+        return self.stopped or (self.plan.seconds is not None and self.seconds >= self.plan.seconds)
 
     def blocks(self, num_sweeps: int) -> Iterator[np.ndarray]:
         """The parts of the schedule, 0 to 1, at which sweeps are made, block after block of about `BLOCK_S`.
@@ -153,7 +166,7 @@ class Clock:
         ``seconds`` makes exactly ``num_sweeps``.
         """
         done, count, speed, made = 0.0, 1, 0.0, 0
-        while made < num_sweeps and done < 1:
+        while made < num_sweeps and done < 1 and not (made and self.stopped):
             left = num_sweeps - made
             if self.plan.seconds is not None and speed:
                 left = max(1, min(left, int((self.plan.seconds - self.seconds) * speed)))
@@ -182,9 +195,17 @@ class Clock:
         whole = part if self.plan.reads is not None else 0.0
         if self.plan.seconds is not None:
             whole = max(whole, min(1.0, seconds / self.plan.seconds))
-        self.trace.append(Moment(seconds, self.sweeps, self.energy, float(energies.mean()), whole))
+        self.latest = Moment(seconds, self.sweeps, self.energy, float(energies.mean()), whole)
+        last = self._trace[-1] if self._trace else None
+        if last is None or self.energy < last.energy or seconds > SPACING * last.seconds:
+            self._trace.append(self.latest)
         if self.on_progress is not None:
-            self.on_progress(self.trace[-1])
+            self.on_progress(self.latest)
+
+    @property
+    def trace(self) -> tuple[Moment, ...]:
+        """Every moment at which the best state changed, others at distances that grow with the time, and the last one."""
+        return tuple(self._trace) if self._trace[-1] is self.latest else (*self._trace, self.latest)
 
 
 def falling_temperatures(graph: Graph, seed: int) -> Temperatures:
