@@ -143,7 +143,7 @@ class PerceptronCell(Cell[PerceptronInput, Tensor, PerceptronState]):
     def input_spec(self) -> Tree:
         """Stimulus, coupling, plasticity, teacher."""
         some = Leaf((), None, 0.0, 1.0)
-        return PerceptronInput(  # type: ignore[return-value]
+        return PerceptronInput(
             Leaf((self.stimulus_size,)),  # type: ignore[arg-type]
             some,  # type: ignore[arg-type]
             some,  # type: ignore[arg-type]
