@@ -123,9 +123,8 @@ class ItemOrderCell(ContinuousCell[ItemOrderOutput, ItemOrderState]):
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """Three items; gentler constants, a learned start."""
-        yield cls(3, contrast=10.0, solver=Euler())
-        yield cls(2, strength=1.5, self_inhibition=2.0, contrast=3.0, solver=Euler()).learn_initial_state()
+        """Two items, gentle constants, a learned start."""
+        yield cls(2, strength=0.5, self_inhibition=2.0, contrast=3.0, solver=Euler()).learn_initial_state()
 
     @property
     def input_spec(self) -> Tree:

@@ -134,10 +134,9 @@ class PerceptronCell(Cell[PerceptronInput, Tensor, PerceptronState]):
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """Cross-coupled; back-coupled too, with decay; the plain rule."""
-        yield cls(6, 5, 1, active=2, fan_in=3)
+        """Cross-coupled and back-coupled with decay; back-coupled alone with the plain rule."""
         yield cls(4, 4, 2, active=2, back=True, decay=0.1, fan_in=2)
-        yield cls(4, 3, 1, active=1, mean_rate=0.0, centred=False, fan_in=2)
+        yield cls(4, 3, 1, active=1, cross=False, back=True, mean_rate=0.0, centred=False, fan_in=2)
 
     @property
     def input_spec(self) -> Tree:

@@ -88,8 +88,7 @@ class SilencingCell(StochasticCell[Tensor, SilencingState]):
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
-        """Quiet, noisy, without silence."""
-        yield cls(3, 5, max_silence=3)
+        """Noisy; without silence."""
         yield cls(2, 4, max_silence=2, noise_std=0.5, threshold=0.2)
         yield cls(2, 3, max_silence=0)
 
