@@ -49,12 +49,14 @@ class Hodassman2022Silencing(Experiment):
         num_hits, num_alarms: presentations asked about: of the sequence, of others (a fourth of each kind).
         ridge: of the least squares that find the output weights, in the mean squared norm of what they see.
         cut: of the output, whose targets are 1 and -1, above which it fires.
+        seed: of the neurons and the sequences.
     Source:
         Hodassman et al. 2022, Scientific Reports 12:16003, doi:10.1038/s41598-022-20337-x (abstract and introduction read)
     Differs:
         The paper identifies sequences of ten handwritten digits by networks trained with backpropagation; here symbols are
         ten fixed inputs, the neurons' weights are random, and one linear output is solved for. That the layer has nothing
-        else than silences to know the past by is the same.
+        else than silences to know the past by is the same. Sizes, noise, silence and the cut were found by trying about 18
+        settings on 10 to 50 sequences of another seed.
     """
 
     id: ClassVar[str] = "hodassman-2022-silencing"
@@ -77,6 +79,7 @@ class Hodassman2022Silencing(Experiment):
     num_alarms: int = 40
     ridge: float = 0.05
     cut: float = 0.15
+    seed: int = 100
 
     @classmethod
     def smoke(cls) -> Self:
@@ -90,8 +93,8 @@ class Hodassman2022Silencing(Experiment):
             ("with", self.max_silence, self.num_sequences),
             ("without", 0, -(-self.num_sequences // 10)),
         ):
-            generator = torch.Generator().manual_seed(0)
-            draw = random.Random(0)
+            generator = torch.Generator().manual_seed(self.seed)
+            draw = random.Random(self.seed)
             layer = SilencingCell(
                 self.num_symbols,
                 self.hidden_size,
