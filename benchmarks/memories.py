@@ -228,7 +228,7 @@ def asynchronous_updates(quick: bool) -> list[Row]:
     from recurra.memories import Hopfield
     from recurra.memories.updates import relax
 
-    sizes = (100, 200, 400) if quick else (2500, 5000, 7500, 10_000)
+    sizes = (100, 200, 400) if quick else (7500, 10_000, 14_000, 20_000)
     costs = []
     for size in sizes:
         memory, generator = Hopfield(size), torch.Generator().manual_seed(0)
