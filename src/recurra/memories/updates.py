@@ -10,7 +10,7 @@ import math
 
 from ..native.loops import compiled, f32, f32_2d, f32_3d, f64_1d, f64_2d, i8_2d, i64_1d, i64_2d, num_threads, thread
 
-AT_ONCE = 4  # patterns whose fields are added in one pass
+AT_ONCE = 8  # patterns whose fields are added in one pass
 
 
 @compiled
@@ -170,21 +170,35 @@ def all_at_once(
             if whole == 1:
                 for i in range(size):
                     room[own, 2, i] = -f32(weight) * room[own, 0, i]
-                for m in range(0, patterns.shape[0], 4):
+                for m in range(0, patterns.shape[0], 8):
                     first = f32(0.0)
                     second = f32(0.0)
                     third = f32(0.0)
                     fourth = f32(0.0)
+                    fifth = f32(0.0)
+                    sixth = f32(0.0)
+                    seventh = f32(0.0)
+                    eighth = f32(0.0)
                     for i in range(size):
                         unit = room[own, 0, i]
                         first = first + unit * patterns[m, i]
                         second = second + unit * patterns[m + 1, i]
                         third = third + unit * patterns[m + 2, i]
                         fourth = fourth + unit * patterns[m + 3, i]
+                        fifth = fifth + unit * patterns[m + 4, i]
+                        sixth = sixth + unit * patterns[m + 5, i]
+                        seventh = seventh + unit * patterns[m + 6, i]
+                        eighth = eighth + unit * patterns[m + 7, i]
                     for i in range(size):
                         room[own, 2, i] = room[own, 2, i] + (
-                            (first * patterns[m, i] + second * patterns[m + 1, i])
-                            + (third * patterns[m + 2, i] + fourth * patterns[m + 3, i])
+                            (
+                                (first * patterns[m, i] + second * patterns[m + 1, i])
+                                + (third * patterns[m + 2, i] + fourth * patterns[m + 3, i])
+                            )
+                            + (
+                                (fifth * patterns[m + 4, i] + sixth * patterns[m + 5, i])
+                                + (seventh * patterns[m + 6, i] + eighth * patterns[m + 7, i])
+                            )
                         )
             changed = 0
             back = 0
