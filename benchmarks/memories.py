@@ -27,11 +27,18 @@ class Row(NamedTuple):
     reached: bool | None
 
 
-def alternating(ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """Median seconds of both, called in turn, so that both meet the same neighbours; two calls do not count."""
+def alternating(
+    ours: Callable[[], Any], other: Callable[[], Any], rounds: int, pause_s: float = 0.0
+) -> tuple[float, float]:
+    """Median seconds of both, called in turn, so that both meet the same neighbours; two calls do not count.
+
+    Args:
+        pause_s: before each call, where threads of the one before would still spin.
+    """
     found: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds + 2):
         for times, function in zip(found, (ours, other)):
+            time.sleep(pause_s)
             begin = time.perf_counter()
             function()
             if turn >= 2:
@@ -190,7 +197,7 @@ def synchronous_recall(quick: bool) -> list[Row]:
     same = np.array_equal(product(), memory.read(state, cues).value.numpy())
     if not same:
         raise AssertionError("synchronous_recall: both must recall the same.")
-    ours, theirs = alternating(lambda: memory.read(state, cues), product, rounds)
+    ours, theirs = alternating(lambda: memory.read(state, cues), product, rounds, pause_s=0.1)
     what = f"Hopfield synchronous recall, N = {size:,}, {count} patterns, {num_cues:,} cues to convergence"
     mine = f"{1e3 * ours:.1f} ms ({torch.get_num_threads()} threads)"
     rows = [
