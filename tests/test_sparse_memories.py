@@ -39,7 +39,7 @@ def test_sequences_refuse_what_they_cannot_store() -> None:
     memory = SequenceHopfield(4)
     with pytest.raises(ValueError, match=r"^SequenceHopfield: decay must be above 0 and at most 1, got 0\."):
         SequenceHopfield(4, decay=0.0)
-    with pytest.raises(ValueError, match=r"^SequenceHopfield: keys must be -1 and \+1, got other numbers\."):
+    with pytest.raises(ValueError, match=r"^SequenceHopfield: keys must be of -1 and \+1, got a 0\."):
         memory.write(memory.empty(), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"^SequenceHopfield: values must be 2 rows, got 1\."):
         memory.write(memory.empty(), torch.ones(2, 4), torch.ones(1, 4))
@@ -120,7 +120,7 @@ def test_willshaw_refuses_what_it_cannot_store() -> None:
     with pytest.raises(ValueError, match=r"^Willshaw: threshold must be one of 'cue', 'winners', got 'half'\."):
         Willshaw(threshold="half")
     memory = Willshaw(4, active=2)
-    with pytest.raises(ValueError, match=r"^Willshaw: keys must be 0 or 1, got other numbers\."):
+    with pytest.raises(ValueError, match=r"^Willshaw: keys must be of 0 and 1, got a -1\."):
         memory.write(memory.empty(), -torch.ones(1, 4))
     with pytest.raises(ValueError, match=r"^Willshaw: values must be 1 rows, got 2\."):
         memory.write(memory.empty(), torch.ones(1, 4), torch.ones(2, 4))
@@ -168,5 +168,5 @@ def test_sparse_distributed_memory_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match=r"^SparseDistributedMemory: radius must be from 0 to 64, got 65\."):
         SparseDistributedMemory(64, radius=65)
     memory = SparseDistributedMemory(4)
-    with pytest.raises(ValueError, match=r"^SparseDistributedMemory: keys must be 0 or 1, got other numbers\."):
+    with pytest.raises(ValueError, match=r"^SparseDistributedMemory: keys must be of 0 and 1, got a -1\."):
         memory.write(memory.empty(), -torch.ones(1, 4))

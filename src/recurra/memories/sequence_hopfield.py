@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.checks import check_flag, check_positive, sentence
 from ..core.memory import ErasableMemory, PairMemory, Recall
+from .patterns import check_patterns
 
 
 class SequenceState(NamedTuple):
@@ -118,7 +119,7 @@ class SequenceHopfield(PairMemory[SequenceState], ErasableMemory[SequenceState])
 
     def read(self, state: SequenceState, cue: Tensor) -> Recall:
         """One step; ``converged`` says that every unit felt a field."""
-        self._check("cue", cue)
+        check_patterns("SequenceHopfield", "cue", cue, self.size, "ternary")
         value = self.step(state, cue)
         steps = torch.ones(len(cue), dtype=torch.int64)
         return Recall(value, steps, (value != 0).all(-1))
@@ -135,7 +136,7 @@ class SequenceHopfield(PairMemory[SequenceState], ErasableMemory[SequenceState])
 
     def replay(self, state: SequenceState, cue: Tensor, num_steps: int) -> Tensor:
         """(num_steps + 1, B, N) the cue and what it calls, one after the other."""
-        self._check("cue", cue)
+        check_patterns("SequenceHopfield", "cue", cue, self.size, "ternary")
         found = [cue]
         for _ in range(num_steps):
             found.append(self.step(state, found[-1]))
@@ -150,11 +151,7 @@ class SequenceHopfield(PairMemory[SequenceState], ErasableMemory[SequenceState])
             if len(values) != len(keys):
                 raise ValueError(sentence("SequenceHopfield", "values", f"{len(keys)} rows", len(values)))
             calling, called = keys, values
-        for name, patterns in (("keys", calling), ("values", called)):
-            if patterns.numel() and bool((patterns.abs() != 1).any()):
-                raise ValueError(sentence("SequenceHopfield", name, "-1 and +1", "other numbers"))
         return calling.float(), called.float()
 
     def _check(self, name: str, patterns: Tensor) -> None:
-        if patterns.ndim != 2 or patterns.shape[1] != self.size:
-            raise ValueError(sentence("SequenceHopfield", name, f"(M, {self.size})", tuple(patterns.shape)))
+        check_patterns("SequenceHopfield", name, patterns, self.size, self.alphabet)

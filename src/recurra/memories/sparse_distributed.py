@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.checks import check_positive, sentence
 from ..core.memory import Alphabet, ErasableMemory, PairMemory, Recall
+from .patterns import check_patterns
 
 
 class SparseDistributedState(NamedTuple):
@@ -180,7 +181,4 @@ class SparseDistributedMemory(PairMemory[SparseDistributedState], ErasableMemory
         return self.near(state, keys).T @ (2.0 * values.float() - 1)
 
     def _check(self, name: str, patterns: Tensor, size: int) -> None:
-        if patterns.ndim != 2 or patterns.shape[1] != size:
-            raise ValueError(sentence(type(self).__name__, name, f"(M, {size})", tuple(patterns.shape)))
-        if patterns.numel() and bool(((patterns != 0) & (patterns != 1)).any()):
-            raise ValueError(sentence(type(self).__name__, name, "0 or 1", "other numbers"))
+        check_patterns(type(self).__name__, name, patterns, size, self.alphabet)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.checks import check_choice, check_positive, sentence
 from ..core.memory import Alphabet, PairMemory, Recall
+from .patterns import check_patterns
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,7 @@ class Willshaw(PairMemory[Tensor]):
         return float(state.float().mean())
 
     def _check(self, name: str, patterns: Tensor, size: int) -> None:
-        if patterns.ndim != 2 or patterns.shape[1] != size:
-            raise ValueError(sentence("Willshaw", name, f"(M, {size})", tuple(patterns.shape)))
-        if patterns.numel() and bool(((patterns != 0) & (patterns != 1)).any()):
-            raise ValueError(sentence("Willshaw", name, "0 or 1", "other numbers"))
+        check_patterns("Willshaw", name, patterns, size, self.alphabet)
 
 
 def _sparse(num_patterns: int, size: int, active: int, generator: torch.Generator | None) -> Tensor:
