@@ -134,7 +134,26 @@ def test_a_long_chunk_takes_it_by_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     online.run(cell, online.init(cell, 1), _chunk(cell, 99))
     assert calls == []
     online.run(cell, online.init(cell, 1), _chunk(cell, 100))
-    assert calls == [8, 100]  # the comparison, and the run
+    assert calls == [9, 100]  # the comparison, and the run
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 9])
+def test_a_large_influence_takes_two_steps_at_once(num_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    cell = IndRNNCell(40, 40).double()
+    calls: list[int] = []
+    own = Repeated.run
+
+    def counted(self: Repeated, *args: Any) -> Any:
+        calls.append(args[-1])
+        return own(self, *args)
+
+    monkeypatch.setattr(Repeated, "run", counted)
+    chunk = _chunk(cell, num_steps)
+    _compare(cell, Online(RTRL(), MeanSquaredError(), Sum()), chunk)
+    assert calls[-2:] == {1: [1, 1], 2: [1, 1], 9: [4, 1]}[num_steps]
+    _compare(cell, Online(RTRL(), MeanSquaredError(), SGD(0.1)), chunk)
+    assert calls[-1] == num_steps  # every parameter moves: one step at a time
 
 
 class Watching(ElmanCell):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,17 @@ from ..engines.native import identity_of, settings_of
 from .linearised import learning
 from .online import Online, OnlineState, OnlineTrace, counts
 
-_FEW = 8
-"""Steps for which every new plan is compared with the readable loop."""
+if TYPE_CHECKING:
+    from ..native.repeat import Repeated
+
+_FEW = 9
+"""Steps for which every new plan is compared with the readable loop; odd, for plans that take two at once."""
 
 _STEPS: weakref.WeakKeyDictionary[Cell, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_LARGE = 2**14
+"""Bytes of what a rule keeps from which on steps that leave the parameters alone are taken two at once: a large influence
+passes through the cache once for both."""
+
 _ALIKE: dict[Any, Any] = {}
 _MOST_ALIKE = 64
 
@@ -134,12 +141,14 @@ def bind(online: Online, cell: Cell, state: OnlineState, chunk: Chunk) -> Bound 
 def _made(form: _Form) -> Any:
     try:
         from ..native.autodiff import Unsupported
-        from ..native.repeat import Repeated
+        from ..native.repeat import Repeated, Together
     except ImportError as error:
         return f"machine code needs the package llvmlite ({error})"
     try:
         form.draws = _draws_of(form)
-        plan = Repeated(form.step, form.fixed(), form.inputs(at=0), form.states())
+        given = form.step, form.fixed(), form.inputs(at=0), form.states()
+        one = Repeated(*given)
+        plan = Together(one, *given) if _is_large(one, len(form.names)) else one
     except (Unsupported, ImportError, _Changing) as error:
         return Growing(error) if form.grows else str(error)
     except Exception as error:  # the readable loop runs whatever happens here
@@ -147,6 +156,13 @@ def _made(form: _Form) -> Any:
     steps = Steps(form, plan)
     wrong = steps.check(form)
     return steps if wrong is None else f"its plan gave other numbers ({wrong})"
+
+
+def _is_large(plan: Repeated, num_parameters: int) -> bool:
+    """Whether much is kept, and most of the parameters stay; where they move as well, two steps at once can cost more."""
+    moving = [0 if constant else old.size for old, constant in zip(plan.whole.old, plan.constant)]
+    still = sum(old.size for old in plan.whole.old[:num_parameters]) - sum(moving[:num_parameters])
+    return still > sum(moving[:num_parameters]) and sum(moving) * plan.dtype.itemsize >= _LARGE
 
 
 class _Inside(nn.Module):

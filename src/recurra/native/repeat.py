@@ -155,6 +155,53 @@ class Repeated:
         return outputs, last
 
 
+class Together:
+    """A `Repeated` and one of several of its steps at once, which reads and writes a large state once for all of them.
+
+    Steps that are left over are taken one at a time.
+
+    Args:
+        one: of single steps.
+        step, fixed, inputs, states: what ``one`` is made from.
+        count: steps at once.
+    """
+
+    def __init__(
+        self,
+        one: Repeated,
+        step: Step,
+        fixed: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        count: int = 2,
+    ) -> None:
+        def several(p: list[Tensor], x: list[Tensor], s: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            outputs = []
+            for i in range(count):
+                y, s = step(p, [given[i] for given in x], s)
+                outputs += y
+            return outputs, s
+
+        self.one, self.count = one, count
+        self.many = Repeated(several, fixed, [x.expand(count, *x.shape) for x in inputs], states)
+
+    def run(
+        self, fixed: Sequence[Tensor], inputs: Sequence[Tensor], states: Sequence[Tensor], num_steps: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """See `Repeated.run`."""
+        most = num_steps // self.count * self.count
+        parts: list[list[Tensor]] = []
+        if most:
+            blocks = [x[:most].unflatten(0, (-1, self.count)) for x in inputs]
+            found, states = self.many.run(fixed, blocks, states, most // self.count)
+            each = len(found) // self.count
+            parts.append([torch.stack(found[i::each], 1).flatten(0, 1) for i in range(each)])
+        if most < num_steps or not most:
+            rest, states = self.one.run(fixed, [x[most:] for x in inputs], states, num_steps - most)
+            parts.append(rest)
+        return [torch.cat(values) if len(values) > 1 else values[0] for values in zip(*parts)], list(states)
+
+
 def _is_read_late(program: Program, leaf: Node) -> bool:
     """Whether a state may be read after something else was written where it stands."""
     slot = program.places[leaf]
