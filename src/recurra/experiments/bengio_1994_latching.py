@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -9,18 +11,21 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..cells import ElmanCell, LSTMCell
+from ..cells import ElmanCell, LSTMCell, NARXCell
 from ..cells.elman import ElmanState
 from ..cells.lstm import LSTMState
-from ..core import BinaryCrossEntropy, Cell, Chunk, Claim, Experiment, Log
+from ..cells.narx import NARXState
+from ..core import BinaryCrossEntropy, Cell, Chunk, Claim, Experiment, Log, tree
 from ..engines import Auto
 from ..tasks.latch import latch_problem
 from ..wrappers import Readout
 from .trials import Trial, learn_until
 
+DELAYS = 6
 NETS: dict[str, Callable[[torch.Generator], Cell]] = {
     "one tanh unit": lambda g: ElmanCell(1, 1, generator=g),
     "tanh": lambda g: ElmanCell(1, 8, generator=g),
+    "NARX": lambda g: NARXCell(1, 8, num_delays=DELAYS, generator=g),
     "LSTM": lambda g: LSTMCell(1, 8, peephole=True, forget_bias=5.0, generator=g),
 }
 
@@ -29,31 +34,38 @@ NETS: dict[str, Callable[[torch.Generator], Cell]] = {
 class Bengio1994Latching(Experiment):
     """A net of tanh units that holds a bit against noise loses the gradient of that bit; a memory cell loses nothing.
 
-    Three parts. (1) Nets that learned to latch: the norm of dh_T / dh_t, as backpropagation gives it, falls exponentially
+    Four parts. (1) Nets that learned to latch: the norm of dh_T / dh_t, as backpropagation gives it, falls exponentially
     with T - t, at the rate that the singular values of the single steps' Jacobians give. (2) The longer the sequences, the
     fewer trials learn; LSTM goes on learning. (3) A memory cell whose forget gate is 1 passes its gradient on unchanged.
+    (4) The same tanh units with output delays (NARX) lose the gradient more slowly, and learn by the same gradient descent
+    over longer sequences. A single unit whose D delays share one weight w rests at y = tanh(w y) whatever D is; its
+    gradient falls by the largest root of z^D = (w / D) (1 - y^2) (z^(D - 1) + ... + 1) a step.
 
     Args:
         num_seeds: trials of each kind of net and each length.
         lengths: T of the sequences.
-        rate_length: T of the sequences that the nets of part 1 learned; one of ``lengths``.
+        rate_length: T of the sequences that the nets of part 1 learned; one of ``lengths``. (Those with delays, of part 4,
+            learned the longest: to bridge ten steps they need not latch.)
         batch_size: sequences in an update.
         num_updates: at most, in every trial.
-        lr: learning rate of gradient descent, by which the tanh units learn, as in the paper.
+        lr: learning rate of gradient descent, by which the tanh units learn, with and without delays, as in the paper.
         lr_lstm: Adam's learning rate, for LSTM.
         clip_norm: largest norm of a gradient.
         noise_variance: of the values that follow the first.
         num_test: test sequences; a trial has learned when all of them are answered rightly.
         span: steps over which part 1 follows gradients.
         carousel_steps: steps of part 3.
+        unit_weight: w of the single unit of part 4; above 1, so that it latches.
     Source:
         Bengio, Simard & Frasconi 1994, IEEE Trans. Neural Networks 5(2):157-166, doi:10.1109/72.279181 (introduction read;
-        the experiments as told in Schmidhuber, Hochreiter & Bengio 2001, the rest from memory)
+        the experiments as told in Schmidhuber, Hochreiter & Bengio 2001, the rest from memory); NARX nets: Lin, Horne,
+        Tino & Giles 1996, IEEE Trans. Neural Networks 7(6):1329-1338, doi:10.1109/72.548162 (abstract read)
     Differs:
         The values that begin a sequence are +1 and -1 and not learned; a linear output on eight units (or peephole LSTM cells)
         beside the paper's one unit. Gradients are clipped. By Adam, which divides a gradient by its usual size however small
         that is, eight tanh units mostly learn to latch over 60 steps all the same (nine of ten did). The paper's other methods
-        (annealing, discrete errors, Newton) and NARX nets are left out.
+        (annealing, discrete errors, Newton) are left out. The NARX net is the eight tanh units with outputs delayed by 1 to 6
+        steps; all its weights learn.
     """
 
     id: ClassVar[str] = "bengio-1994-latching"
@@ -66,6 +78,16 @@ class Bengio1994Latching(Experiment):
         Claim("slowest_decay", 0.999, "lower", "below 1", "factor a step, nets that latch", "theorem"),
         Claim("tanh_success", 0.2, "lower", "falls with T", "8 tanh units, longest", "from memory", control=True),
         Claim("one_unit_success", 0.2, "lower", "falls with T", "one tanh unit, longest", "from memory", control=True),
+        Claim(
+            "narx_reach_over_tanh",
+            2.0,
+            "higher",
+            "2 to 3 times",
+            "abstract of Lin et al.; longest T half learn",
+            "read",
+        ),
+        Claim("narx_slower", 2.0, "higher", "slower", "steps to lose a factor of the gradient, NARX over tanh"),
+        Claim("unit_decay_off", 1e-3, "lower", "0", "gradient of one unit with 1 to 6 delays, off the root", "theorem"),
         Claim("lstm_success", 1.0, "higher", "", "LSTM, longest sequences"),
         Claim("carousel_off", 0.0, "lower", "0", "gradient of a memory cell, forget gate 1, minus 1", "theorem"),
         Claim("carousel_left_open_gate", 0.01, "lower", "", "the same, forget bias 1", "theorem", control=True),
@@ -83,6 +105,7 @@ class Bengio1994Latching(Experiment):
     num_test: int = 500
     span: int = 100
     carousel_steps: int = 1000
+    unit_weight: float = 1.25
 
     @classmethod
     def smoke(cls) -> Self:
@@ -97,20 +120,33 @@ class Bengio1994Latching(Experiment):
             log(f"{name}, T = {num_steps}", i / len(jobs))
             runs[name].append([self._trial(name, num_steps, seed) for seed in range(self.num_seeds)])
         success = {name: [_mean(run.solved for run in runs) for runs in each] for name, each in runs.items()}
-        gradients = self._gradients(runs["tanh"][self.lengths.index(self.rate_length)])
-        log.figure("latching", lambda figure: self._draw(figure, success, gradients["curves"]))
+        near, far = runs["tanh"][self.lengths.index(self.rate_length)], runs["NARX"][-1]
+        latch = {"tanh": self._latching(near), "NARX": self._latching(far)}
+        gradients = self._gradients(latch["tanh"] or _cells(near[:1]))  # after a short training nobody latches
+        delayed = self._delayed_gradients(latch["NARX"] or _cells(far[:1]))
+        roots = {d: _root(self.unit_weight, d) for d in range(1, DELAYS + 1)}
+        reach = {name: self._reach(values) for name, values in success.items()}
+        log.figure("latching", lambda figure: self._draw(figure, success, gradients["curves"], delayed))
+        slopes = (delayed[:, -1] - delayed[:, 0]) / (self.span - self.span // 5)
         return {
             "rate_off_worst": float((gradients["measured"] / gradients["expected"] - 1).abs().max()),
             "volume_off_worst": float(gradients["volume_off"].max()),
             "slowest_decay": float(gradients["measured"].exp().max()),
             "mean_decay": float(gradients["measured"].mean().exp()),
-            "nets_that_latch": len(gradients["measured"]),
+            "nets_that_latch": len(latch["tanh"]),
             "tanh_success": success["tanh"][-1],
             "one_unit_success": success["one tanh unit"][-1],
+            "narx_reach_over_tanh": reach["NARX"] / reach["tanh"],
+            "narx_slower": float(gradients["measured"].mean() / slopes.mean()),
+            "narx_decay": float(slopes.mean().exp()),
+            "narx_nets_that_latch": len(latch["NARX"]),
+            "unit_decay_off": max(abs(self._unit_decay(d) / root - 1) for d, root in roots.items()),
+            **{f"unit_decay_{d}_delays": root for d, root in roots.items()},
             "lstm_success": success["LSTM"][-1],
             "carousel_off": abs(self._carousel(1e4) - 1),
             "carousel_left_open_gate": self._carousel(1.0),
             **{f"tanh_success_{t}": value for t, value in zip(self.lengths, success["tanh"])},
+            **{f"narx_success_{t}": value for t, value in zip(self.lengths, success["NARX"])},
             **{f"one_unit_success_{t}": value for t, value in zip(self.lengths, success["one tanh unit"])},
             "lstm_updates": _mean(run.updates for run in runs["LSTM"][-1]),
         }
@@ -148,17 +184,22 @@ class Bengio1994Latching(Experiment):
 
         return test
 
-    def _gradients(self, trials: list[Trial]) -> dict[str, Tensor]:
-        """Of every net that latches: log factor a step by backpropagation and by the steps' singular values.
+    def _reach(self, success: list[float]) -> int:
+        """The longest sequences that at least half of the trials learn; the shortest where none are."""
+        return max((t for t, share in zip(self.lengths, success) if share >= 0.5), default=self.lengths[0])
+
+    def _latching(self, trials: list[Trial]) -> list[Cell]:
+        """The cells, in float64, of the nets that hold the bit far beyond what they were trained on."""
+        holds = self._test(2 * self.span)
+        return _cells([trial for trial in trials if holds(trial.net)])
+
+    def _gradients(self, cells: list[Cell]) -> dict[str, Tensor]:
+        """Of every cell: log factor a step by backpropagation and by the steps' singular values.
 
         The Jacobian of one step is J_k = diag(1 - h_k^2) U. Its QR decomposition, carried along the sequence, gives the
         logarithm of the largest singular value of J_T ... J_1 without ever forming the product, and that of all together.
         """
-        holds = self._test(2 * self.span)  # far beyond what the nets were trained on
-        cells = [trial.net.cell.double() for trial in trials if holds(trial.net)]
-        cells = cells or [trials[0].net.cell.double()]  # after a short training nobody latches
-        xs, _ = latch_problem(2 * self.span, 1, torch.Generator().manual_seed(2), noise_variance=self.noise_variance)
-        xs = xs.double()
+        xs = self._one_sequence()
         measured, expected, volume_off, curves = [], [], [], []
         for cell in cells:
             assert isinstance(cell, ElmanCell)
@@ -188,6 +229,37 @@ class Bengio1994Latching(Experiment):
             "curves": torch.stack(curves),
         }
 
+    def _one_sequence(self) -> Tensor:
+        """(T, 1, 1) the input along which gradients are followed."""
+        generator = torch.Generator().manual_seed(2)
+        return latch_problem(2 * self.span, 1, generator, noise_variance=self.noise_variance).xs.double()
+
+    def _delayed_gradients(self, cells: list[Cell]) -> Tensor:
+        """(nets, lags) log of the norm of dy_T / dy_t over all ways through the delays, of every cell."""
+        xs, late = self._one_sequence(), self.span // 5
+        curves = []
+        for cell in cells:
+            assert isinstance(cell, NARXCell)
+            with torch.no_grad():
+                state = Auto()(cell, xs[: self.span])[1]
+            lags = range(late, self.span + 1, late)
+            curves.append(torch.tensor([_log_norm(_delayed_jacobian(cell, xs[self.span :][:n], state)) for n in lags]))
+        return torch.stack(curves)
+
+    def _unit_decay(self, num_delays: int) -> float:
+        """Factor a step by which one unit at rest, without input, loses its gradient, over the second half of the span."""
+        cell = NARXCell(1, 1, num_delays=num_delays, bias=False).double()
+        with torch.no_grad():
+            cell.weight_hh.fill_(self.unit_weight / num_delays)
+        rest = torch.full((1, 1), _rest(self.unit_weight), dtype=torch.float64)
+        earlier = rest.expand(1, num_delays - 1)[..., None] if num_delays > 1 else ()
+        xs = torch.zeros(self.span, 1, 1, dtype=torch.float64)
+        half, whole = (
+            _log_norm(_delayed_jacobian(cell, xs[:n], NARXState((), earlier, rest)))
+            for n in (self.span // 2, self.span)
+        )
+        return math.exp((whole - half) / (self.span - self.span // 2))
+
     def _carousel(self, forget_bias: float) -> float:
         """d c_T / d c_0 of one memory cell that reads noise behind a closed input gate, with weights of its own."""
         generator = torch.Generator().manual_seed(3)
@@ -202,24 +274,32 @@ class Bengio1994Latching(Experiment):
         (gradient,) = torch.autograd.grad(state.c.sum(), c)
         return float(gradient)
 
-    def _draw(self, figure: Any, success: Mapping[str, list[float]], curves: Tensor) -> None:
+    def _draw(self, figure: Any, success: Mapping[str, list[float]], curves: Tensor, delayed: Tensor) -> None:
         """Success over length, and the norms of the gradients."""
         left, right = figure.subplots(1, 2)
-        for (name, values), marker in zip(success.items(), "so^"):
+        for (name, values), marker in zip(success.items(), "soD^"):
             left.plot(self.lengths, values, marker + "-", label=name)
         left.axhline(0.2, color="0.7", lw=0.8, ls="--")
         left.set(xlabel="T, length of the sequences", ylabel="trials that learn to latch", ylim=(-0.03, 1.05))
         left.legend(frameon=False)
         late = self.span // 5
         lags = torch.arange(late, self.span + 1, late)
-        for curve in curves:
-            right.plot(lags, curve / torch.log(torch.tensor(10.0)), ".-", lw=0.8, color="#0077bb", alpha=0.6)
+        for nets, color, name in ((curves, "#0077bb", "tanh"), (delayed, "#009988", f"NARX, {DELAYS} delays")):
+            for i, curve in enumerate(nets):
+                label = None if i else name
+                right.plot(lags, curve / math.log(10.0), ".-", lw=0.8, color=color, alpha=0.6, label=label)
         right.axhline(0, color="#cc3311", lw=1.4, label="memory cell, forget gate 1")
         right.set(xlabel="T - t, steps", ylabel="log10 of the norm of dh_T / dh_t")
-        right.set_title("Tanh nets that latch", loc="left", fontsize=10)
+        right.set_title("Nets that latch", loc="left", fontsize=10)
         right.legend(frameon=False)
         for axis in (left, right):
             axis.spines[["top", "right"]].set_visible(False)
+
+
+def _cells(trials: list[Trial]) -> list[Cell]:
+    """What is inside their readouts, in float64."""
+    nets = [trial.net for trial in trials]
+    return [copy.deepcopy(net.cell).double() for net in nets if isinstance(net, Readout)]
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -234,6 +314,32 @@ def _jacobian(cell: ElmanCell, xs: Tensor, hs: Tensor, last: int, first: int) ->
     ys, _ = Auto()(cell, xs[first : last + 1].expand(-1, size, -1), ElmanState(start))
     (rows,) = torch.autograd.grad(ys[-1].diagonal().sum(), start)
     return rows
+
+
+def _delayed_jacobian(cell: NARXCell, xs: Tensor, state: NARXState) -> Tensor:
+    """d (last output) / d (output before the first step), everything earlier held: row i is the gradient of unit i."""
+    size = cell.output_size
+    wide = tree.map(lambda leaf: leaf.detach().expand(size, *leaf.shape[1:]).clone(), state)
+    start = wide.feedback.requires_grad_()
+    ys, _ = Auto()(cell, xs.expand(-1, size, -1), wide)
+    (rows,) = torch.autograd.grad(ys[-1].diagonal().sum(), start)
+    return rows
+
+
+def _rest(weight: float) -> float:
+    """The positive y = tanh(weight y), by iteration."""
+    y = 1.0
+    for _ in range(1000):
+        y = math.tanh(weight * y)
+    return y
+
+
+def _root(weight: float, num_delays: int) -> float:
+    """The largest root of the polynomial of part 4: the spectral radius of its companion matrix."""
+    slope = weight / num_delays * (1 - _rest(weight) ** 2)
+    companion = torch.diag(torch.ones(num_delays - 1, dtype=torch.float64), -1)
+    companion[0] = slope
+    return float(torch.linalg.eigvals(companion).abs().max())
 
 
 def _log_norm(matrix: Tensor) -> float:
