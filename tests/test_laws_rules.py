@@ -26,7 +26,9 @@ def _is_long(cell: str, rule: str) -> bool:
     return cell not in SOME if rule in FEW else rule in LONG and not cell.endswith("-0")
 
 
-FEW = {"BCM", "CRBP", "EKF", "EProp", "HybridRTRL", "KFRTRL", "NoBackTrack", "Oja", "RFLO", "Regularised"}  # SOME cells
+# of these, SOME cells by default
+FEW = {"BCM", "CRBP", "EKF", "EProp", "HessianFree", "HybridRTRL", "KFRTRL", "NoBackTrack", "Oja"}
+FEW |= {"RFLO", "Regularised"}
 SOME = {"ElmanCell-0", "FullyRecurrentCell-0", "IndRNNCell-0", "LSTMCell-0", "Readout-0", "Stack-0"}
 PAIRS = [
     pytest.param(cell, rule, marks=[pytest.mark.slow] if _is_long(cell, rule) else [])

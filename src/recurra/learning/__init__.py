@@ -5,6 +5,7 @@ from .bucket_brigade import NeuralBucketBrigade
 from .crbp import CRBP
 from .eprop import EProp
 from .evolution import EvolutionStrategy, search
+from .hessian_free import GaussNewton, HessianFree, conjugate_gradients
 from .hybrid import HybridRTRL
 from .kalman import EKF, Anneal
 from .kf_rtrl import KFRTRL
@@ -35,7 +36,9 @@ __all__ = [
     "Anneal",
     "EProp",
     "EvolutionStrategy",
+    "GaussNewton",
     "Hebb",
+    "HessianFree",
     "HybridRTRL",
     "NeuralBucketBrigade",
     "NoBackTrack",
@@ -49,6 +52,7 @@ __all__ = [
     "Sum",
     "TruncatedBPTT",
     "UpdateRule",
+    "conjugate_gradients",
     "errors_along_time",
     "omega",
     "search",
