@@ -347,3 +347,13 @@ def test_no_cue_no_recall_and_cues_of_either_type(memory):
         path = memory.trajectory(state, cue)
         last = path if isinstance(path, torch.Tensor) else path.values
         assert torch.allclose(last[-1], recall.value, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [DenseAssociativeMemory(4), ModernHopfield(4)])
+def test_what_was_never_written_cannot_be_taken_out(memory: DenseAssociativeMemory | ModernHopfield) -> None:
+    known, other = torch.tensor([[1.0, -1, 1, 1]]), torch.tensor([[1.0, 1, 1, 1]])
+    state = memory.write(memory.empty(), known)
+    assert len(memory.erase(state, known)) == 0
+    where = f"^{type(memory).__name__}: keys\\[1\\] must be a stored pattern, got another\\."
+    with pytest.raises(ValueError, match=where):
+        memory.erase(state, torch.cat([known, other]))

@@ -115,9 +115,13 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         return torch.cat([state, keys.to(state.dtype)])
 
     def erase(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
-        """Take out each pattern once; one that is not stored is left out."""
+        """Take out each pattern once.
+
+        Raises:
+            ValueError: a key was never written.
+        """
         self._check("keys", keys)
-        return without(state, keys)
+        return without(type(self).__name__, state, keys)
 
     def energy(self, state: Tensor, value: Tensor) -> Tensor:
         """(B,) float64 E of configurations (B, N)."""

@@ -23,6 +23,7 @@ from .couplings import (
     on_a_grid,
     without_diagonal,
 )
+from .patterns import without
 from .systems import DenseSystem
 from .updates import AT_ONCE, all_at_once, glauber, relax
 
@@ -104,13 +105,7 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
             ValueError: a key was never written.
         """
         gone = self._patterns("keys", keys)
-        left = state.patterns
-        for row, key in enumerate(gone):
-            same = (left == key).all(-1).nonzero()[:, 0]
-            if not len(same):
-                hint = "Only what was written can be taken out."
-                raise ValueError(sentence(type(self).__name__, f"keys[{row}]", "a stored pattern", "another", hint))
-            left = torch.cat([left[: same[-1]], left[same[-1] + 1 :]])
+        left = without(type(self).__name__, state.patterns, gone)
         if self.rule.low_rank and not len(state.unlearned):
             return HopfieldState(state.couplings - self.rule.couplings(gone.float()), left, state.unlearned)
         return self._from_patterns(left, state.unlearned)

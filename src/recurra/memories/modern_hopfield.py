@@ -90,9 +90,13 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         return torch.cat([state.to(wide), keys.to(wide)])
 
     def erase(self, state: Tensor, keys: Tensor, values: Tensor | None = None) -> Tensor:
-        """Take out each pattern once; one that is not stored is left out."""
+        """Take out each pattern once.
+
+        Raises:
+            ValueError: a key was never written.
+        """
         self._check("keys", keys)
-        return without(state, keys)
+        return without(type(self).__name__, state, keys)
 
     def update(self, state: Tensor, value: Tensor) -> Tensor:
         """(B, N) one update of configurations (B, N)."""

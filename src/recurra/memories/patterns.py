@@ -57,17 +57,21 @@ def check_patterns(where: str, name: str, value: Tensor, size: int, alphabet: Al
         raise ValueError(sentence(where, name, f"of {words}", f"a {float(odd[0]):g}", hint))
 
 
-def without(patterns: Tensor, gone: Tensor) -> Tensor:
+def without(where: str, patterns: Tensor, gone: Tensor) -> Tensor:
     """The rows of ``patterns`` (M, N) without those of ``gone``, each taken out once, the newest first.
 
+    Raises:
+        ValueError: a row of ``gone`` is not there.
+
     Example:
-        >>> without(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([[1.0], [3.0]]))
+        >>> without("DenseAssociativeMemory", torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([[1.0]]))
         tensor([[1.],
                 [2.]])
     """
-    for row in gone.to(patterns.dtype):
-        found = (patterns == row).all(1).nonzero()
-        if len(found):
-            place = int(found[-1])
-            patterns = torch.cat([patterns[:place], patterns[place + 1 :]])
+    for row, key in enumerate(gone.to(patterns.dtype)):
+        same = (patterns == key).all(-1).nonzero()[:, 0]
+        if not len(same):
+            hint = "Only what was written can be taken out."
+            raise ValueError(sentence(where, f"keys[{row}]", "a stored pattern", "another", hint))
+        patterns = torch.cat([patterns[: same[-1]], patterns[same[-1] + 1 :]])
     return patterns
