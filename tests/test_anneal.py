@@ -54,6 +54,13 @@ def test_a_seed_is_a_result(method: Any) -> None:
     assert not torch.equal(first.reads, other.reads) or first.energies.unique().numel() == 1
 
 
+@pytest.mark.parametrize("method", ["hopfield", "memristive"])
+def test_reads_of_graded_units_end_in_different_states(method: Any) -> None:
+    """In an outer field they all pass one point of rest while it is hot; more reads must find more."""
+    found = [anneal(glass(30, seed), method, sweeps=100, reads=10) for seed in range(4)]
+    assert sum(len(each.reads.unique(dim=0)) for each in found) >= 8
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_systems_of_one_spin_without_couplings_and_without_anything(method: Any) -> None:
     lonely = SparseSystem(1, torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0), torch.tensor([-2.0]))
@@ -213,6 +220,15 @@ def test_a_graph_from_file_to_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Path("ring.best.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_cut_of_nothing_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.txt").write_text("3 3\n1 2 -1\n2 3 -1\n1 3 -1\n")
+    said = run("p.txt", "--sweeps", "20")
+    assert "cut 0" in said
+    assert "-0" not in said
+    assert "-0.0" not in Path("p.best.json").read_text().split("energies_of_reads")[0].split('"cut"')[1]
+
+
 def test_a_qubo_in_its_own_energy(tmp_path: Path) -> None:
     """Choose exactly two of four: (sum x - 2)^2 + x_0 / 8, whose best value is 0."""
     edges = torch.tensor(list(itertools.combinations(range(4), 2)))
@@ -222,7 +238,7 @@ def test_a_qubo_in_its_own_energy(tmp_path: Path) -> None:
     lines += [f"{i} {j} 2" for i, j in edges.tolist()]
     (tmp_path / "two.coo").write_text("\n".join(lines))
     out = tmp_path / "two.json"
-    said = run(str(tmp_path / "two.coo"), "--vartype", "binary", "--sweeps", "50", "--out", str(out), "--json")
+    said = run(str(tmp_path / "two.coo"), "--vartype", "BINARY", "--sweeps", "50", "--out", str(out), "--json")
     found = json.loads(said[said.index("{") :])
     assert found == json.loads(out.read_text())
     assert found["energy"] == float(problem.energy(torch.tensor([found["values"]]))) - 4.0 == -4.0

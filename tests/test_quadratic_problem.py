@@ -144,6 +144,10 @@ def test_a_cut_is_counted(tmp_path: Path) -> None:
         (bqm(num_variables=3), None, "problem: num_variables must be 2, as many as it holds, got 3."),
         (bqm(variable_labels=["a"]), None, "problem: variable_labels must be a list of 2, got 1."),
         (bqm(offset=None), None, "problem: offset must be a finite number, got None."),
+        (bqm(variable_labels=["a", "a"]), None, "problem: variable_labels must be all different, got 'a' twice."),
+        ("3 2\n1 2 -1\n2 3\n", None, "problem: line 3 must be two variables and a number, got '2 3'."),
+        ("3 2\n1 2\n2 3 -1\n", None, "problem: line 3 must be two nodes, as the edges above it, got '2 3 -1'."),
+        ("2 1\n1 2\n", "spin", "vartype must be left out for problem, got spin. It is a graph"),
         (bqm(linear_biases=None), None, "problem: linear_biases must be a list of numbers, got nothing."),
     ],
 )
@@ -157,6 +161,9 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
         read_quadratic_problem(tmp_path / "none")
     with pytest.raises(ValueError, match="got a folder"):
         read_quadratic_problem(tmp_path)
+    (tmp_path / "packed").write_bytes(b"DIMODBQM\x02\x00")
+    with pytest.raises(ValueError, match=r"got a binary file of dimod's\. Write it with json.dump"):
+        read_quadratic_problem(tmp_path / "packed")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="must be a text, got a binary file"):
         read_quadratic_problem(tmp_path / "bytes")

@@ -63,6 +63,7 @@ def anneal(
 
     check_choice("anneal", "--method", method, METHODS)
     if vartype is not None:
+        vartype = vartype.lower()
         check_choice("anneal", "--vartype", vartype, ("spin", "binary"))
     found = read_quadratic_problem(problem, vartype)  # type: ignore[arg-type]
     target = out or problem.with_name(f"{problem.stem}.best.json").relative_to(problem.parent)
@@ -127,7 +128,7 @@ def record(name: str, problem: QuadraticProblem, best: AnnealResult, seed: int) 
         "problem": name,
         "vartype": problem.vartype,
         "energy": energy,
-        **({"cut": -energy} if problem.is_cut else {}),
+        **({"cut": 0.0 - energy} if problem.is_cut else {}),
         "variables": [list(label) if isinstance(label, tuple) else label for label in problem.labels],
         "values": values.tolist(),
         "method": best.method,
@@ -148,7 +149,7 @@ def shown_name(problem: QuadraticProblem) -> str:
 
 
 def _shown(problem: QuadraticProblem, energy: float) -> str:
-    value = -energy if problem.is_cut else energy
+    value = (0.0 - energy if problem.is_cut else energy) + 0.0  # no zero below zero
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:,.6g}"
 
 
@@ -177,7 +178,7 @@ def _table(screen: Console, problem: QuadraticProblem, best: AnnealResult, offse
 
 
 def _mean(problem: QuadraticProblem, energy: float) -> str:
-    value = -energy if problem.is_cut else energy
+    value = (0.0 - energy if problem.is_cut else energy) + 0.0
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:,.4g}"
 
 

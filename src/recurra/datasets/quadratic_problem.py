@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..core.checks import check_choice, sentence
 VarType = Literal["spin", "binary"]
 MAX_VARIABLES = 50_000_000
 
+_WRITE = "Write it with json.dump(bqm.to_serializable(), file)."
 _HEADER = re.compile(r"^\s*#.*?vartype[:=]\s*([-_.a-zA-Z0-9]+)", re.IGNORECASE)
 
 
@@ -199,8 +201,11 @@ def read_quadratic_problem(path: Path, vartype: VarType | None = None) -> Quadra
         raise FileNotFoundError(sentence(where, str(path), "a problem file", "nothing there"))
     if path.is_dir():
         raise ValueError(sentence(where, str(path), "a problem file", "a folder"))
+    data = path.read_bytes()
+    if data.startswith(b"DIMOD"):
+        raise ValueError(sentence(where, path.name, "a text", "a binary file of dimod's", _WRITE))
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(sentence(where, path.name, "a text", "a binary file")) from None
     if text.lstrip()[:1] in ("{", "["):
@@ -221,11 +226,7 @@ def _bqm(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
         raise ValueError(sentence(where, name, "whole JSON", place)) from None
     if not isinstance(found, dict) or found.get("type") != "BinaryQuadraticModel":
         kind = found.get("type", "JSON without a type") if isinstance(found, dict) else "a list"
-        raise ValueError(
-            sentence(
-                where, name, "a BinaryQuadraticModel", kind, "Write it with json.dump(bqm.to_serializable(), file)."
-            )
-        )
+        raise ValueError(sentence(where, name, "a BinaryQuadraticModel", kind, _WRITE))
     schema = found.get("version", {}).get("bqm_schema") if isinstance(found.get("version"), dict) else None
     if not isinstance(schema, str) or schema.split(".")[0] not in ("2", "3"):
         raise ValueError(sentence(where, name, "of bqm_schema 3.0.0", repr(schema)))
@@ -251,6 +252,10 @@ def _bqm(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
     if not isinstance(labels, list) or len(labels) != len(linear):
         given = len(labels) if isinstance(labels, list) else type(labels).__name__
         raise ValueError(sentence(where, f"{name}: variable_labels", f"a list of {len(linear)}", given))
+    names = tuple(_label(each) for each in labels)
+    twice = next((each for each, count in Counter(map(repr, names)).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(sentence(where, f"{name}: variable_labels", "all different", f"{twice} twice"))
     _some(name, len(linear))
     offset = found.get("offset", 0.0)
     if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
@@ -265,7 +270,7 @@ def _bqm(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
         edges,
         torch.tensor(weights, dtype=torch.float64),
         float(offset),
-        tuple(_label(each) for each in labels),
+        names,
     )
 
 
@@ -314,6 +319,11 @@ def _lines(name: str, text: str, vartype: VarType | None) -> QuadraticProblem:
         raise ValueError(sentence(where, name, "a problem", "a file without a line of numbers"))
     said = next((found[1] for line in text.splitlines() if (found := _HEADER.match(line))), None)
     if len(first.words) == 2 and said is None:
+        if vartype is not None:
+            want = f"left out for {name}"
+            raise ValueError(
+                sentence(where, "vartype", want, vartype, "It is a graph, whose largest cut is asked for.")
+            )
         return _graph(name, text, first)
     if said is not None:
         own = {"SPIN": "spin", "BINARY": "binary"}.get(said.upper())
@@ -361,7 +371,10 @@ def _graph(name: str, text: str, first: _Line) -> QuadraticProblem:
     _some(name, num_nodes)
     lines = iter(_data_lines(text))
     next(lines)
-    rows = [_row(name, line, len(line.words) if len(line.words) == 2 else 3, 1, num_nodes) for line in lines]
+    rows, num_words = [], 0
+    for line in lines:
+        num_words = num_words or (2 if len(line.words) == 2 else 3)  # with weights or without, all alike
+        rows.append(_row(name, line, num_words, 1, num_nodes))
     if len(rows) != num_edges:
         raise ValueError(sentence(where, name, f"{num_edges:,} edges, as its first line says", f"{len(rows):,}"))
     edges = torch.tensor([(i - 1, j - 1) for i, j, _ in rows], dtype=torch.int64).reshape(-1, 2)
@@ -374,7 +387,8 @@ def _row(name: str, line: _Line, num_words: int, lowest: int, highest: int | Non
     where, place = "read_quadratic_problem", f"{name}: line {line.number}"
     got = " ".join(line.words)[:60]
     if len(line.words) != num_words:
-        raise ValueError(sentence(where, place, "two variables and a number", repr(got)))
+        want = "two variables and a number" if num_words == 3 else "two nodes, as the edges above it"
+        raise ValueError(sentence(where, place, want, repr(got)))
     ends = [_whole(word) for word in line.words[:2]]
     if None in ends:
         raise ValueError(sentence(where, place, "two whole numbers and a number", repr(got)))

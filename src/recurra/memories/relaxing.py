@@ -9,7 +9,8 @@ import numpy as np
 
 from .annealing_run import Clock, Graph, Temperatures
 
-BEGIN = 0.005  # how far from the middle a read begins
+BEGIN = 0.005  # how far from the middle the first read begins
+LATEST = 0.65  # part of the schedule at which the last read begins
 GAIN = 20.0  # alpha of the memristors, in units of the spread of the eigenvalues of J
 PAIRING = 0.105  # strength with which the two memristors of a spin are kept apart, in units of alpha
 MIDDLE = 0.25 / 2**0.5  # curvature of alpha w^3 / 3 at w^2 = 1/2, in units of alpha, for both together
@@ -26,7 +27,8 @@ def hopfield_reads(
 ) -> np.ndarray:
     """(R, N) signs after  dv/dt = -v + tanh((J v + h) / T)  while T falls from twice the annealing's temperature.
 
-    Each step is as long as the steepest direction allows, dt = min(1/2, T / |J|).
+    Each step is as long as the steepest direction allows, dt = min(1/2, T / |J|). Where T is high there is one point of rest,
+    which all reads would pass and end alike: so each begins later in the schedule than the one before, from farther apart.
 
     Source:
         Hopfield & Tank 1985, Biol. Cybern. 52:141-152, doi:10.1007/BF00339943
@@ -34,11 +36,13 @@ def hopfield_reads(
     matrix, size = graph.matrix(), len(graph.outer)
     low, high = graph.spectrum()
     steepest = max(-low, high, 1e-300)
-    v = BEGIN * rng.uniform(-1, 1, (size, num_reads))
+    late = _beginnings(num_reads)
+    v = np.maximum(BEGIN, late) * rng.uniform(-1, 1, (size, num_reads))
     outer = graph.outer[:, None]
     for parts in clock.blocks(num_steps):
-        for temperature in 2 * temperatures(parts):
-            step = min(0.5, temperature / steepest)
+        for part in parts:
+            temperature = 2 * temperatures(late + (1 - late) * part)  # (R,)
+            step = np.minimum(0.5, temperature / steepest)
             v += step * (np.tanh((matrix @ v + outer) / temperature) - v)
         _show(graph, _signs(v), len(parts), float(parts[-1]), clock)
     return _signs(v)
@@ -59,7 +63,8 @@ def memristive_reads(
 
         -1/2 s'(J + c I) s - h's + const = E(s) + const
 
-    for any c. While c rises from where the middle (w^2 = 1/2) is stable, the directions of largest J leave it first.
+    for any c. While c rises from where the middle (w^2 = 1/2) is stable, the directions of largest J leave it first. Each read
+    begins with a larger c than the one before, farther from the middle, or all would leave it alike.
 
     Source:
         Caravelli 2019, Entropy 21(8):789, doi:10.3390/e21080789, for L (derived anew); the pairs and the rising c are our own
@@ -70,23 +75,25 @@ def memristive_reads(
     alpha = GAIN * spread
     kappa = PAIRING * alpha
     start = -MIDDLE * alpha - high
-    side = BEGIN * rng.uniform(-1, 1, (size, num_reads)) / 2
+    late = _beginnings(num_reads)
+    side = np.maximum(BEGIN, late) * rng.uniform(-1, 1, (size, num_reads)) / 2
     w = np.sqrt(np.stack([0.5 + side, 0.5 - side]))  # (2, N, R)
     drive = 2 * (np.stack([-2 * kappa - graph.outer, -2 * kappa + graph.outer]) + alpha / 3)[..., None]
 
-    def coupled(v: np.ndarray, c: float) -> np.ndarray:
+    def coupled(v: np.ndarray, c: np.ndarray) -> np.ndarray:
         """K v."""
         difference = v[0] - v[1]
         pull = 2 * (matrix @ difference + c * difference)
         apart = -4 * kappa * (v[0] + v[1])
         return np.stack([apart + pull, apart - pull]) / alpha
 
-    def both(root: np.ndarray, c: float, v: np.ndarray) -> np.ndarray:
+    def both(root: np.ndarray, c: np.ndarray, v: np.ndarray) -> np.ndarray:
         """(I + W^(1/2) K W^(1/2)) v."""
         return v + root * coupled(root * v, c)
 
     for parts in clock.blocks(num_steps):
-        for c in start + spread * parts:
+        for part in parts:
+            c = start + spread * (late + (1 - late) * part)  # (R,)
             root = np.sqrt(w)
             force = alpha * (w + coupled(w * w, c)) - drive
             speed = force - coupled(root * _solve(partial(both, root, c), root * force), c)
@@ -95,6 +102,11 @@ def memristive_reads(
             w = np.clip(w + speed * np.minimum(0.1 / np.maximum(fastest, 1e-300), 0.5 / spread), 0.0, 1.0)
         _show(graph, _signs(w[0] - w[1]), len(parts), float(parts[-1]), clock)
     return _signs(w[0] - w[1])
+
+
+def _beginnings(num_reads: int) -> np.ndarray:
+    """(R,) parts of the schedule at which reads begin, the first one with the whole of it."""
+    return LATEST * np.arange(num_reads) / num_reads
 
 
 def _solve(product: Callable[[np.ndarray], np.ndarray], right: np.ndarray) -> np.ndarray:
