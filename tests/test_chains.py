@@ -120,3 +120,12 @@ REFUSED = {
 def test_what_does_not_fit_is_refused(words: str):
     with pytest.raises(ValueError, match=words):
         REFUSED[words]()
+
+
+def test_arrays_and_lists_of_numbers_are_welcome() -> None:
+    series = autoregressive(0.5, 128, 1)[:, 0]
+    for given in (series.numpy(), series.tolist()):
+        assert binning(given).error == binning(series).error  # type: ignore[arg-type]
+        assert binder_cumulant(given) == binder_cumulant(series)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="binning: samples must be finite numbers, got NaN or infinity"):
+        binning(torch.full((128,), math.nan))

@@ -21,7 +21,7 @@ class TinyHeatBath(SpinDynamics):
         up = chance < torch.sigmoid(2 * beta * field.gather(1, at))
         return spins.scatter(1, at, torch.where(up, 1, -1).to(spins.dtype))
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         for _ in range(system.num_spins):
             at = torch.randint(0, system.num_spins, (len(spins), 1), generator=generator)
             chance = torch.rand(len(spins), 1, generator=generator, dtype=torch.float64)
@@ -34,8 +34,8 @@ class WritingHeatBath(TinyHeatBath):
 
     breaks: ClassVar[str] = "sweeps"
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
-        return spins.copy_(super().sweep(system, spins, beta, generator))
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
+        return spins.copy_(super().run(system, spins, beta, generator))
 
 
 class WarmHeatBath(TinyHeatBath):
@@ -61,7 +61,7 @@ class OrderedHeatBath(TinyHeatBath):
 
     breaks: ClassVar[str] = "detailed_balance"
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         for i in range(system.num_spins):
             chance = torch.rand(len(spins), 1, generator=generator, dtype=torch.float64)
             spins = self.move(spins, torch.full((len(spins), 1), i), system.field(spins), beta, chance)

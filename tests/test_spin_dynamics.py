@@ -150,3 +150,19 @@ def test_what_does_not_fit_is_refused():
         Checkerboard(rule="wolff")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Wolff: num_clusters must be at least 1, got 0"):
         Wolff(num_clusters=0)
+
+
+@pytest.mark.parametrize("dynamics", [Glauber(), Metropolis(), SequentialHeatBath(), Checkerboard(), Wolff(), Little()])
+def test_what_is_no_configuration_is_a_sentence(dynamics: SpinDynamics) -> None:
+    square, up = Lattice((3, 4)), torch.ones(2, 12, dtype=torch.int8)
+    name = type(dynamics).__name__
+    for spins, beta, message in (
+        (up[:, :5], 1.0, r"spins must be \(B, 12\), got \(2, 5\)"),
+        (up[0], 1.0, r"spins must be \(B, 12\), got \(12,\)"),
+        (0 * up, 1.0, r"spins must be -1 and \+1, got numbers from 0 to 0"),
+        (up.bool(), 1.0, r"spins must be -1 and \+1, got booleans"),
+        (up, -1.0, "beta must be at least 0, got -1.0"),
+        (up, math.nan, "beta must be at least 0, got nan"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"{name}: {message}"):
+            dynamics.sweep(square, spins, beta)

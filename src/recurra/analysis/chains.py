@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,11 +39,14 @@ class Binned(NamedTuple):
 
 
 def _chains(where: str, samples: Tensor, least: int) -> Tensor:
-    """(T, C) float64, checked."""
+    """(T, C) float64, checked; arrays and lists of numbers are welcome."""
+    samples = samples if isinstance(samples, Tensor) else torch.from_numpy(np.asarray(samples))
     if samples.ndim not in (1, 2):
         raise ValueError(sentence(where, "samples", "(T,) or (T, C), of C chains", tuple(samples.shape)))
     if samples.numel() < least or not samples.numel():
         raise ValueError(sentence(where, "samples", f"at least {least}", samples.numel()))
+    if not bool(samples.isfinite().all()):
+        raise ValueError(sentence(where, "samples", "finite numbers", "NaN or infinity"))
     return samples.double().reshape(len(samples), -1)
 
 
@@ -52,7 +56,7 @@ def binning(samples: Tensor) -> Binned:
     Args:
         samples: (T,) of a chain in equilibrium, or (T, C) of C independent ones.
     Raises:
-        ValueError: fewer than 64 numbers, or another shape.
+        ValueError: fewer than 64 numbers, numbers that are not finite, or another shape.
     Source:
         Flyvbjerg & Petersen 1989, J. Chem. Phys. 91(1):461-466, doi:10.1063/1.457480
     Example:
@@ -130,6 +134,7 @@ def jackknife(function: Callable[[Tensor], Tensor], samples: Tensor, num_bins: i
         True
     """
     check_positive("jackknife", num_bins=num_bins)
+    samples = samples if isinstance(samples, Tensor) else torch.from_numpy(np.asarray(samples))
     if samples.ndim not in (2, 3):
         raise ValueError(sentence("jackknife", "samples", "(T, K) or (T, C, K)", tuple(samples.shape)))
     chains = samples.double().reshape(len(samples), -1, samples.shape[-1])

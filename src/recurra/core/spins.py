@@ -68,7 +68,6 @@ class SpinDynamics(ABC):
         """None, or the reason why it cannot move this system, in one sentence."""
         return None
 
-    @abstractmethod
     def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
         """(B, N) configurations after about one attempted move of every spin; the given ones stay as they are.
 
@@ -77,7 +76,28 @@ class SpinDynamics(ABC):
             spins: (B, N), of -1 and +1.
             beta: 1 / T, in the unit of 1 / J; infinity is temperature zero.
             generator: source of the random numbers.
+
+        Raises:
+            ValueError: another shape, other numbers, a beta that is negative or NaN.
+            TypeError: booleans.
         """
+        where = type(self).__name__
+        if spins.ndim != 2 or spins.shape[1] != system.num_spins:
+            raise ValueError(sentence(where, "spins", f"(B, {system.num_spins})", tuple(spins.shape)))
+        if spins.dtype == torch.bool:
+            raise TypeError(
+                sentence(where, "spins", "-1 and +1", "booleans", "2 * x.to(torch.int8) - 1 makes them so.")
+            )
+        if not bool((spins * spins == 1).all()):
+            got = f"numbers from {float(spins.min()):g} to {float(spins.max()):g}"
+            raise ValueError(sentence(where, "spins", "-1 and +1", got))
+        if not beta >= 0:
+            raise ValueError(sentence(where, "beta", "at least 0", beta, "It is 1 / T."))
+        return self.run(system, spins, beta, generator)
+
+    @abstractmethod
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
+        """What `sweep` does, with arguments that are checked."""
 
     def log_stationary(self, system: SpinSystem, spins: Tensor, beta: float) -> Tensor:
         """(B,) logarithm of the weight, but for a constant, that configurations have in equilibrium: -beta E."""

@@ -44,7 +44,7 @@ class Checkerboard(SpinDynamics):
     def __post_init__(self) -> None:
         check_choice("Checkerboard", "rule", self.rule, ("heat bath", "metropolis"))
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         colours, metropolis = colours_of(system), self.rule == "metropolis"
         draw = metropolis_thresholds if metropolis else heat_bath_thresholds

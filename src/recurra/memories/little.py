@@ -39,7 +39,7 @@ class Little(SpinDynamics):
 
     source: ClassVar[str] = "Little 1974, Math. Biosci. 19:101-120; Peretto 1984, Biol. Cybern. 50:51-62"
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         field = system.field(spins)
         up = field > heat_bath_thresholds(tuple(field.shape), beta, generator)

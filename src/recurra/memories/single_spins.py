@@ -157,7 +157,7 @@ class Glauber(SpinDynamics):
     source: ClassVar[str] = "Glauber 1963, J. Math. Phys. 4(2):294-307"
     native: bool = True
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         size = (len(spins), system.num_spins)
         sites = torch.randint(system.num_spins, size, generator=generator)
@@ -182,7 +182,7 @@ class SequentialHeatBath(SpinDynamics):
     reversible: ClassVar[bool] = False
     native: bool = True
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         sites = torch.arange(system.num_spins)[None]
         thresholds = heat_bath_thresholds((len(spins), system.num_spins), beta, generator)
@@ -208,7 +208,7 @@ class Metropolis(SpinDynamics):
     source: ClassVar[str] = "Metropolis et al. 1953, J. Chem. Phys. 21(6):1087-1092"
     native: bool = True
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         size = (len(spins), system.num_spins)
         sites = torch.randint(system.num_spins, size, generator=generator)

@@ -95,7 +95,7 @@ class Wolff(SpinDynamics):
     def __post_init__(self) -> None:
         check_positive("Wolff", num_clusters=self.num_clusters)
 
-    def sweep(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None = None) -> Tensor:
+    def run(self, system: SpinSystem, spins: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """See `SpinDynamics.sweep`."""
         near, outer = neighbours_of(system), system.outer_field
         ghost = bool(outer.count_nonzero())
