@@ -132,9 +132,9 @@ class GrossbergLists(Experiment):
     @classmethod
     def smoke(cls) -> Self:
         """Few short lists."""
-        lists = {"num_lists": 2, "num_items": 3, "length": 2, "num_patterns": 5}
-        times = {"shown_s": 10.0, "pause_s": 3.0, "pulse_s": 0.3, "rest_s": 0.3}
-        return cls(**lists, **times, num_units=40, wave_s=3.0, oscillation_s=12.0)
+        sizes: dict[str, Any] = {"num_lists": 2, "num_items": 3, "length": 2, "num_patterns": 5, "num_units": 40}
+        times: dict[str, Any] = {"shown_s": 10.0, "pause_s": 3.0, "pulse_s": 0.3, "rest_s": 0.3}
+        return cls(**sizes, **times, wave_s=3.0, oscillation_s=12.0)
 
     def run(self, log: Log) -> Mapping[str, float]:
         """The three regimes, rehearsal, the avalanche, the controls."""
