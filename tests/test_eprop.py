@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, LSTM1997Cell, LSTMCell
-from recurra.core import Cell, Chunk, Controls, MeanSquaredError
+from recurra.core import Cell, Chunk, Controls, Leaf, Loss, MeanSquaredError
 from recurra.learning import BPTT, RFLO, EProp, TruncatedBPTT
 from recurra.wrappers import Readout, Stack
 
@@ -137,6 +138,38 @@ def test_what_a_gated_unit_carries_on_is_z_h() -> None:
 
     torch.testing.assert_close(step(chunk.xs[0], cell.initial_state(3))[0], cell(chunk.xs[0])[0])
     agree(asked(EProp(), cell, chunk), looped(cell, step, chunk))
+
+
+class Spiking(IndRNNCell):
+    """Says which units are above zero, then how far all are."""
+
+    @property
+    def output_spec(self) -> tuple[Leaf, Leaf]:  # type: ignore[override]
+        """Truth values, and what floats."""
+        return Leaf((self.hidden_size,), torch.bool), Leaf((self.hidden_size,))
+
+    def advance(self, projected: Tensor, state: Any) -> Any:
+        """IndRNN's own."""
+        y, new = super().advance(projected, state)
+        return (y > 0, y), new
+
+
+class OfTheSecond(Loss):
+    """Squares of the second of two outputs."""
+
+    def per_step(self, ys: Any, targets: Tensor) -> Tensor:
+        """(T, B)."""
+        return MeanSquaredError().per_step(ys[1], targets)
+
+
+def test_outputs_need_not_all_float() -> None:
+    torch.manual_seed(4)
+    cell = Spiking(2, 4).double()
+    chunk = stream(SimpleNamespace(input_size=2, output_size=4))
+    found = [rule.step(cell, rule.init(cell, 3), chunk, OfTheSecond())[1] for rule in (EProp(), BPTT())]
+    agree(found[0].direction, found[1].direction)
+    assert found[0].outputs[0].dtype == torch.bool
+    assert torch.equal(found[0].outputs[0], found[0].outputs[1] > 0)
 
 
 def test_element_wise_recurrences_are_exact_and_products_alone_keep_nothing() -> None:

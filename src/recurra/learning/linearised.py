@@ -298,8 +298,14 @@ class _GraphRow(_Row):
         def one(*given: Any) -> tuple[Tensor, ...]:
             return tuple(leaf[0] for leaf in self._run(values or {}, *given)[a:b])
 
-        found = iter(vmap(one)(floats, others, rest, masks))
-        return tree.unflatten(self.cell.output_spec, [next(found) for _ in self.graph.floating])
+        found = iter(vmap(one)(floats, others, rest, masks) if b > a else ())
+        if all(self.graph.floating):
+            return tree.unflatten(self.cell.output_spec, list(found))
+        with torch.no_grad():  # what does not float has no history
+            state = tree.unflatten(self.inputs.states, [s.detach() for s in states])
+            ys, _ = self.cell.step(tree.map(_together, self.inputs.xs), state)
+        leaves = zip(tree.leaves(ys), self.graph.floating)
+        return tree.unflatten(self.cell.output_spec, [next(found) if is_float else leaf for leaf, is_float in leaves])
 
 
 def row_of(cell: Cell, inputs: _Inputs, graph: StepGraph | None = None) -> Any:
