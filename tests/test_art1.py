@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone, is_clusterer
 from sklearn.exceptions import NotFittedError
@@ -122,6 +123,13 @@ def test_clusterer() -> None:
     assert make_pipeline(Binarizer(threshold=0.5), ART1Clusterer(0.5)).fit_predict(rows * 0.9).tolist() == [0, 1, 2] * 2
 
 
+def test_a_threshold_makes_bits() -> None:
+    values = np.random.default_rng(0).normal(size=(20, 8))
+    by_itself, by_hand = ART1Clusterer(0.6, threshold=0.2).fit(values), ART1Clusterer(0.6).fit(values > 0.2)
+    assert by_itself.labels_.tolist() == by_hand.labels_.tolist()
+    assert by_itself.predict(values[:5]).tolist() == by_hand.predict(values[:5] > 0.2).tolist()
+
+
 def test_learning_row_by_row_is_one_pass() -> None:
     rows = letter_bitmaps().flatten(1).numpy()
     one, whole = ART1Clusterer(0.6), ART1Clusterer(0.6, max_passes=1).fit(rows)
@@ -131,11 +139,23 @@ def test_learning_row_by_row_is_one_pass() -> None:
 
 
 def test_messages_of_the_clusterer() -> None:
-    with pytest.raises(ValueError, match=r"^ART1Clusterer: X must be of 0 and 1, or booleans, got other values\. Comp"):
+    with pytest.raises(ValueError, match=r"^ART1Clusterer: X must be of 0 and 1, or booleans, got other values\. Give"):
         ART1Clusterer().fit([[0.5, 1.0]])
     with pytest.raises(ValueError, match=r"^ART1Clusterer: X must be \(rows, bits\), with at least one of each, got "):
         ART1Clusterer().fit([0, 1])
     with pytest.raises(ValueError, match=r"^ART1Clusterer: X must be \(rows, 2\), got \(1, 3\)\.$"):
         ART1Clusterer().fit([[0, 1]]).predict([[0, 1, 1]])
+    for threshold in (float("nan"), "high"):
+        with pytest.raises(ValueError, match=r"^ART1Clusterer: threshold must be None or a finite number, got "):
+            ART1Clusterer(threshold=threshold).fit([[0.5, 1.0]])  # type: ignore[arg-type]
+    for X, message in (
+        ([[0.5, np.nan]], r"^ART1Clusterer: X must be finite, got NaN or inf\.$"),
+        ([[0.5, 1j]], r"^ART1Clusterer: X must be real, got complex128\. Complex data not supported\.$"),
+        ([0.5, 1.0], r"^ART1Clusterer: X must be \(rows, bits\), with at least one of each, got \(2,\)\. Reshape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ART1Clusterer(threshold=0.5).fit(X)
+    with pytest.raises(TypeError, match=r"^ART1Clusterer: X must be an array, got sparse input\. Sparse"):
+        ART1Clusterer().fit(scipy.sparse.eye(3))
     with pytest.raises(ValueError, match=r"^ART1: vigilance must be from 0 to 1, got 2\.$"):
         ART1Clusterer(vigilance=2).fit([[0, 1]])

@@ -25,13 +25,16 @@ class ART1Clusterer(Estimator):
         choice: above 0; small values prefer descriptions that lie wholly in the row.
         max_categories: no more clusters; rows that fit nowhere then have the label -1. None for as many as are needed.
         max_passes: passes of `fit` through the data at most; it ends when nothing changes.
+        threshold: a number makes bits of any real values: 1 above it, else 0. None takes bits alone.
     Attributes:
         labels_: (M,) cluster of each row of the last `fit` or `partial_fit`; -1 for none.
         cluster_centers_: (C, K) the bits that each cluster expects.
         n_features_in_: K.
         n_iter_: passes of the last `fit`.
     Raises:
-        ValueError: by `fit`: an argument out of range; X with other values than 0 and 1 (or booleans).
+        ValueError: by `fit`: an argument out of range; without a threshold, X with other values than 0 and 1 (or booleans);
+            values that are not finite, or complex.
+        TypeError: a sparse matrix.
     Source:
         Carpenter & Grossberg 1987, Computer Vision, Graphics, and Image Processing 37(1):54-115; see
         `recurra.memories.ART1`
@@ -46,12 +49,18 @@ class ART1Clusterer(Estimator):
     """
 
     def __init__(
-        self, vigilance: float = 0.7, choice: float = 0.01, max_categories: int | None = None, max_passes: int = 100
+        self,
+        vigilance: float = 0.7,
+        choice: float = 0.01,
+        max_categories: int | None = None,
+        max_passes: int = 100,
+        threshold: float | None = None,
     ) -> None:
         self.vigilance = vigilance
         self.choice = choice
         self.max_categories = max_categories
         self.max_passes = max_passes
+        self.threshold = threshold
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn rows (M, K) from nothing, until a pass changes nothing."""
@@ -99,13 +108,27 @@ class ART1Clusterer(Estimator):
 
     def _rows(self, X: Any) -> Tensor:
         where = type(self).__name__
+        if hasattr(X, "toarray"):
+            raise TypeError(
+                sentence(where, "X", "an array", "sparse input", "Sparse data are not supported: X.toarray().")
+            )
         rows = np.asarray(X)
+        if np.iscomplexobj(rows):
+            raise ValueError(sentence(where, "X", "real", rows.dtype, "Complex data not supported."))
         if rows.ndim != 2 or rows.size == 0:
-            raise ValueError(sentence(where, "X", "(rows, bits), with at least one of each", rows.shape))
-        if not np.isin(rows, (0, 1)).all():
-            hint = "Compare with a threshold first: X > threshold."
-            raise ValueError(sentence(where, "X", "of 0 and 1, or booleans", "other values", hint))
-        return torch.from_numpy(rows.astype(np.float32))
+            hint = "Reshape your data: X[:, None] is one bit of many rows, X[None] one row." if rows.ndim == 1 else ""
+            raise ValueError(sentence(where, "X", "(rows, bits), with at least one of each", rows.shape, hint))
+        if self.threshold is None:
+            if not np.isin(rows, (0, 1)).all():
+                hint = "Give a threshold: what is above it is 1."
+                raise ValueError(sentence(where, "X", "of 0 and 1, or booleans", "other values", hint))
+            return torch.from_numpy(rows.astype(np.float32))
+        if not isinstance(self.threshold, int | float | np.number) or not np.isfinite(self.threshold):
+            raise ValueError(sentence(where, "threshold", "None or a finite number", repr(self.threshold)))
+        rows = rows.astype(np.float64)
+        if not np.isfinite(rows).all():
+            raise ValueError(sentence(where, "X", "finite", "NaN or inf"))
+        return torch.from_numpy((rows > self.threshold).astype(np.float32))
 
     def _check_width(self, rows: Tensor) -> None:
         if rows.shape[1] != self.n_features_in_:
@@ -116,5 +139,7 @@ class ART1Clusterer(Estimator):
         from sklearn.utils import InputTags, Tags, TargetTags
 
         return Tags(
-            estimator_type="clusterer", target_tags=TargetTags(required=False), input_tags=InputTags(positive_only=True)
+            estimator_type="clusterer",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(positive_only=self.threshold is None),
         )
