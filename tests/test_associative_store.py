@@ -9,6 +9,8 @@ import torch
 
 from recurra.estimators import AssociativeStore
 from recurra.estimators.associative_store import stores
+from recurra.estimators.store_file import packed
+from recurra.memories.couplings import Bounded, Hebb
 
 RANDOM = np.random.default_rng(3)
 BITS = RANDOM.random((3, 6, 8)) < 0.5
@@ -163,3 +165,103 @@ def test_what_does_not_fit_what_is_stored() -> None:
     with pytest.raises(ValueError, match="options must be fields of Hopfield, got betta"):
         AssociativeStore("Hopfield", options={"betta": 1})
     assert store.names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (1e4, -3e5)])
+def test_real_vectors_of_any_scale_are_their_own_recall(scale: float, shift: float) -> None:
+    """Of different lengths too: by overlaps alone the longest one would be recalled for all."""
+    generator = np.random.default_rng(0)
+    vectors = scale * generator.random((40, 16)) * generator.uniform(0.1, 2, (40, 1)) + shift
+    store = AssociativeStore().write(vectors)
+    np.testing.assert_array_equal(store.patterns, vectors)  # in float64, to the last bit
+    assert store.fullness().kept == 1
+    found = store.recall(vectors + 0.003 * scale * generator.normal(size=vectors.shape))
+    np.testing.assert_array_equal(found.nearest, np.arange(40))
+    np.testing.assert_allclose(found.patterns, vectors, atol=0.01 * scale)
+    assert found.converged.all()
+    half = vectors.copy()
+    half[:, 8:] = np.nan
+    found = store.recall(half)
+    np.testing.assert_array_equal(found.nearest, np.arange(40))
+    np.testing.assert_allclose(found.patterns, vectors, atol=0.01 * scale)
+    assert found.certainty.min() > 0.99
+
+
+def test_a_real_vector_is_kept_only_where_no_other_is_nearer() -> None:
+    near = np.array([[1000.0, 0.0], [1000.0, 1.0]])
+    assert AssociativeStore("ModernHopfield").write(near).fullness().kept == 1
+    assert AssociativeStore("ModernHopfield", options={"beta": 1e-9}).write(near).fullness().kept == 0
+
+
+def test_names_go_on_after_forgetting() -> None:
+    store = AssociativeStore("Hopfield").write(BITS).forget(0)
+    assert store.names == ["1", "2"]
+    assert store.write(RANDOM.random((2, 6, 8)) < 0.5).names == ["1", "2", "3", "4"]
+
+
+def test_ones_alone_may_become_signs() -> None:
+    store = AssociativeStore("Hopfield").write(np.ones((1, 4)))
+    assert store.write(-np.ones((1, 4)), names=["down"]).patterns.tolist() == [[1, 1, 1, 1], [-1, -1, -1, -1]]
+    with pytest.raises(ValueError, match="patterns must be of -1 and 1, as what is stored"):
+        store.write(np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("rule", ["Storkey", "pseudoinverse", Bounded(5)])
+def test_a_rule_is_saved_with_the_store(tmp_path: Path, rule: Any) -> None:
+    store = AssociativeStore("Hopfield", options={"rule": rule, "max_sweeps": np.int64(7)}).write(BITS)
+    store.save(tmp_path / "s.safetensors")
+    again = AssociativeStore.load(tmp_path / "s.safetensors")
+    assert again.memory == store.memory
+    np.testing.assert_array_equal(again.recall(NOISY).patterns, store.recall(NOISY).patterns)
+
+
+def test_every_bit_of_a_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    AssociativeStore("ModernHopfield").write(RANDOM.random((3, 5))).save(path)
+    whole = bytearray(path.read_bytes())
+    for place in range(8, len(whole), 7):
+        damaged = whole.copy()
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="AssociativeStore: path must be a file that save wrote, got"):
+            AssociativeStore.load(path)
+    path.write_bytes(packed({}, {}).replace(b'{\\"format\\": 2', b'{\\"format\\": 1'))
+    with pytest.raises(ValueError, match="its format is 1, this is 2"):
+        AssociativeStore.load(path)
+    with pytest.raises(FileNotFoundError, match="a folder"):
+        AssociativeStore.load(tmp_path)
+
+
+class Homemade(Hebb):
+    """A rule that no name finds."""
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AssociativeStore().patterns, "nothing was written yet. Call write first"),
+        (
+            lambda: AssociativeStore("SequenceHopfield").write(BITS),
+            "memory must be one that brings back what its cue is",
+        ),
+        (lambda: AssociativeStore(threshold="a"), "threshold must be a finite number or None, got 'a'"),
+        (lambda: AssociativeStore(threshold=float("nan")), "threshold must be a finite number or None, got nan"),
+        (lambda: AssociativeStore(seed=-1), "seed must be a whole number from 0, got -1"),
+        (lambda: AssociativeStore("Hopfield", options={"rule": "Habb"}), "rule must be one of Bounded, Clipped, "),
+        (lambda: AssociativeStore("Hopfield").write(BITS).forget(None), "which must be one name or number, got None"),
+        (lambda: AssociativeStore("Hopfield").write(BITS).forget([0, 1]), r"which must be one name or number, got \["),
+        (
+            lambda: AssociativeStore("Hopfield", options={"rule": Homemade()}).write(BITS).save("nowhere"),
+            r"options\['rule'\] must be plain values or rules of the house",
+        ),
+    ],
+)
+def test_mistakes_are_sentences(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+def test_tensors_of_other_kinds() -> None:
+    bits = torch.tensor(BITS.reshape(3, -1)).float()
+    for given in (bits.bfloat16(), bits.to_sparse(), bits.half().requires_grad_()):
+        assert AssociativeStore("Hopfield").write(given).recall(bits).patterns.tolist() == bits.tolist()

@@ -37,7 +37,7 @@ class AssociativeMemory(ABC, Generic[S]):
 
     ``exempt`` names the laws of `recurra.testing` that it cannot obey, with the reasons. ``source`` is the paper it comes
     from. ``alphabet`` is what its units may be. ``takes_unknown`` says that a cue may hold 0 for a bipolar unit that is not
-    known.
+    known, and NaN for a real one.
     """
 
     exempt: ClassVar[Mapping[str, str]] = {}
@@ -75,6 +75,11 @@ class AssociativeMemory(ABC, Generic[S]):
     def capacity(self) -> float:
         """Patterns of `draw` that theory says it can hold; NaN where no theory says."""
         return float("nan")
+
+    def suited(self, patterns: Tensor) -> Self:
+        """This memory with settings that suit the scale of patterns (M, K); what was written stays readable. Itself where no
+        setting depends on it."""
+        return self
 
     def reordered(self, permutation: Tensor) -> Self:
         """The same memory after unit ``permutation[i]`` of the keys has become unit i; another object only where units

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from ..core import tree
 from ..core.catalog import find, members
 from ..core.checks import sentence
 from ..core.memory import AssociativeMemory, EnergyMemory, ErasableMemory, PairMemory
+from ..memories.couplings import CouplingRule, coupling_rule
 from ..training.files import write_atomically
+from .store_file import option_of, packed, plain_option, unpacked
 
 Kind = Literal["boolean", "binary", "bipolar", "real"]
-FORMAT_VERSION = 1
 PIECE = 1024  # cues that are read together
 CHOICES = ("rule", "interaction")  # fields that make another memory of it
+EXACT = "donot_use_mm_for_euclid_dist"  # large numbers with small differences would cancel
 KEPT = 0.99  # overlap from which a pattern counts as kept
 
 
@@ -32,10 +34,10 @@ class Recollection(NamedTuple):
 
     Args:
         patterns: (B, ...) what the memory arrived at, in the kind and shape that were written.
-        nearest: (B,) number of the stored pattern that is nearest to it.
+        nearest: (B,) place of the stored pattern that is nearest to it, in the order of writing.
         names: (B,) its name.
         overlap: (B,) how near: 1 where they are equal, 0 where they have nothing in common, -1 for the opposite (for real
-            vectors the cosine).
+            vectors 2 a.b / (a.a + b.b) of their deviations from the mean of what is stored).
         certainty: (B,) probability, by the distances from the cue, that this stored pattern was meant and not another one,
             times the overlap (0 where that is negative).
         converged: (B,) did the memory come to rest?
@@ -58,7 +60,7 @@ class Fullness(NamedTuple):
         patterns: stored.
         capacity: random patterns that theory says it can hold; NaN where no theory says.
         load: patterns / capacity.
-        kept: share of the stored patterns that are their own recall (overlap of 0.99 at least).
+        kept: share of the stored patterns that are their own recall (overlap of 0.99 at least, and none is nearer).
     """
 
     patterns: int
@@ -80,16 +82,18 @@ class AssociativeStore:
     """Stores patterns in an associative memory and completes partial or noisy cues.
 
     Patterns are booleans, {0, 1}, {-1, +1} or real numbers, of any shape (a row of bits, an image); what they are is found
-    out when the first are written, and the memory gets them in its own alphabet. What is unknown in a cue is NaN.
+    out when the first are written, and the memory gets them in its own alphabet. What is unknown in a cue is NaN. Real vectors
+    may have any scale: where no options are given, those that suit it are found.
 
     Args:
         memory: a memory of ``recurra list memories`` by name, or its class.
         threshold: real numbers above it are 1 and others 0, before they are stored; None leaves them real.
         seed: of what fills the unknown parts of a cue.
-        options: fields of the memory, such as ``{"beta": 8.0}``.
+        options: fields of the memory, such as ``{"beta": 8.0}`` or ``{"rule": "Storkey"}``.
 
     Raises:
-        ValueError: there is no such memory, or it has no such option.
+        ValueError: there is no such memory, it has no such option, or it brings back no parts of its cues.
+        TypeError: a threshold or a seed that is no number.
 
     Example:
         >>> import numpy as np
@@ -117,7 +121,13 @@ class AssociativeStore:
         if unknown:
             hint = f"It has {', '.join(fields[1:])}." if fields[1:] else ""
             raise ValueError(sentence("AssociativeStore", "options", f"fields of {kind.__name__}", unknown[0], hint))
-        self.threshold, self.seed, self.options = threshold, seed, dict(options or {})
+        if threshold is not None and (not _is_number(threshold) or not math.isfinite(threshold)):
+            raise TypeError(sentence("AssociativeStore", "threshold", "a finite number or None", repr(threshold)))
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+            raise TypeError(sentence("AssociativeStore", "seed", "a whole number from 0", repr(seed)))
+        self.threshold, self.seed = threshold, int(seed)
+        self.options = {name: _option(kind, name, value) for name, value in (options or {}).items()}
+        self._suited: AssociativeMemory[Any] | None = None  # found when it is asked for
         self._memory: AssociativeMemory[Any] | None = None
         self._state: Any = None
         self._form: _Form | None = None
@@ -128,14 +138,16 @@ class AssociativeStore:
 
     @property
     def memory(self) -> AssociativeMemory[Any]:
-        """The memory inside.
+        """The memory inside, with the settings that suit what is stored.
 
         Raises:
             ValueError: nothing was written yet, so its size is not known.
         """
         if self._memory is None:
             raise ValueError("AssociativeStore: nothing was written yet. Call write first.")
-        return self._memory
+        if self._suited is None:
+            self._suited = self._memory if self.options else self._memory.suited(self._patterns)
+        return self._suited
 
     @property
     def kind(self) -> type[AssociativeMemory[Any]]:
@@ -149,7 +161,13 @@ class AssociativeStore:
 
     @property
     def patterns(self) -> np.ndarray[Any, Any]:
-        """(M, ...) the stored patterns as they were written."""
+        """(M, ...) the stored patterns as they were written.
+
+        Raises:
+            ValueError: nothing was written yet, so their shape is not known.
+        """
+        if self._form is None:
+            raise ValueError("AssociativeStore: nothing was written yet. Call write first.")
         return self._decoded(self._patterns)
 
     def __len__(self) -> int:
@@ -166,7 +184,7 @@ class AssociativeStore:
 
         Args:
             patterns: (M, ...) booleans, 0 and 1, -1 and +1, or real numbers; an array, a tensor or nested lists.
-            names: one for each; numbers go on where the last ended, if None.
+            names: one for each; None numbers them, from 0 or from the largest number among the names.
 
         Returns:
             Itself.
@@ -178,26 +196,41 @@ class AssociativeStore:
         form = self._form_of(array)
         if self._form is not None and form.shape != self._form.shape:
             raise ValueError(sentence("AssociativeStore", "patterns", f"(M, {_list(self._form.shape)})", array.shape))
-        if self._form is not None:
+        if self._form is not None and not (form.kind == "bipolar" and self._form.kind == "binary" and self._all_ones):
             form = self._same_kind("patterns", array, form)
-        chosen = [str(len(self) + i) for i in range(len(array))] if names is None else [str(name) for name in names]
+        taken_numbers = [int(name) for name in self._names if name.isdecimal() and len(name) < 16]
+        first = max([len(self) - 1, *taken_numbers]) + 1
+        chosen = [str(first + i) for i in range(len(array))] if names is None else [str(name) for name in names]
         if len(chosen) != len(array):
             raise ValueError(sentence("AssociativeStore", "names", f"{len(array)}, one for each pattern", len(chosen)))
         taken = next((n for i, n in enumerate(chosen) if n in self._names or n in chosen[:i]), None)
         if taken is not None:
             raise ValueError(sentence("AssociativeStore", "names", "all different", f"{taken} twice"))
         size = int(np.prod(form.shape))
-        memory = self._memory
-        if memory is None:
-            memory = self._kind.sized(size, size)
-            memory = dataclasses.replace(memory, **self.options) if self.options else memory  # type: ignore[type-var]
+        memory = self._made(size) if self._memory is None else self._memory
         coded = self._coded(array, form, memory)
         state = memory.empty() if self._memory is None else self._state
         state = self._written(memory, state, coded)
-        self._memory, self._state, self._form = memory, state, form
+        self._memory, self._state, self._form, self._suited = memory, state, form, None
         self._patterns = torch.cat([self._patterns.reshape(-1, size).to(coded.dtype), coded])
         self._names += chosen
         return self
+
+    def _made(self, size: int) -> AssociativeMemory[Any]:
+        """The memory for so many units."""
+        try:
+            memory = self._kind.sized(size, size)
+        except (ValueError, TypeError):
+            memory = None
+        if memory is None or memory.value_size != size:
+            want = "one that brings back what its cue is a part of"
+            raise ValueError(sentence("AssociativeStore", "memory", want, self._kind.__name__))
+        return dataclasses.replace(memory, **self.options) if self.options else memory  # type: ignore[type-var]
+
+    @property
+    def _all_ones(self) -> bool:
+        """Is there nothing that tells 0 and 1 from -1 and +1?"""
+        return bool((self._patterns == 1).all())
 
     def recall(self, cues: Any) -> Recollection:
         """Complete cues.
@@ -281,7 +314,9 @@ class AssociativeStore:
             ValueError: there is none of that name or number.
         """
         memory = self.memory
-        at = self._names.index(which) if which in self._names else which
+        at: Any = self._names.index(which) if isinstance(which, str) and which in self._names else which
+        if isinstance(at, bool) or not isinstance(at, str | int | np.integer):
+            raise TypeError(sentence("AssociativeStore", "which", "one name or number", repr(which)))
         if isinstance(at, str) or not -len(self) <= at < len(self):
             have = f"one of {', '.join(self._names[:5])}{', ...' if len(self) > 5 else ''}" if len(self) else "stored"
             raise ValueError(sentence("AssociativeStore", "which", have, repr(which)))
@@ -292,7 +327,7 @@ class AssociativeStore:
             self._state = memory.erase(self._state, gone, gone if isinstance(memory, PairMemory) else None)
         else:  # written again without it
             self._state = self._written(memory, memory.empty(), left) if len(left) else memory.empty()
-        self._patterns = left
+        self._patterns, self._suited = left, None
         self._names.pop(at)
         return self
 
@@ -302,8 +337,10 @@ class AssociativeStore:
         capacity, kept = memory.capacity(), float("nan")
         if len(self):
             pieces = [memory.read(self._state, p).value for p in self._patterns.split(PIECE)]
-            own = _overlaps(torch.cat(pieces), self._patterns, memory.alphabet, paired=True)
-            kept = float((own >= KEPT).double().mean())
+            value = torch.cat(pieces).to(self._patterns.dtype)
+            own = self._overlap(value, self._patterns)
+            _, best = self._nearest(value)
+            kept = float(((own >= KEPT) & (own >= best - 1e-12)).double().mean())
         return Fullness(len(self), capacity, len(self) / capacity, kept)
 
     # --- on the disk ---
@@ -315,28 +352,24 @@ class AssociativeStore:
             ValueError: nothing was written yet.
             OSError: the place cannot be written.
         """
-        from safetensors.torch import save
-
         memory, form = self.memory, self._form
         assert form is not None
-        tensors = {f"state{i}": leaf.contiguous() for i, leaf in enumerate(tree.leaves(self._state))}
+        tensors = {f"state{i}": leaf for i, leaf in enumerate(tree.leaves(self._state))}
         record = {
-            "format": FORMAT_VERSION,
             "memory": type(memory).__name__,
-            "options": self.options,
             "threshold": self.threshold,
             "seed": self.seed,
             "form": dataclasses.asdict(form),
             "names": self._names,
         }
-        try:
-            text = json.dumps(record)
-        except TypeError:
-            bad = next(name for name, value in self.options.items() if not _plain(value))
-            raise ValueError(
-                sentence("AssociativeStore", "options", "plain values, to be saved", f"{bad}=...")
-            ) from None
-        write_atomically(path, save({**tensors, "patterns": self._patterns.contiguous()}, {"recurra": text}))
+        for name, value in self.options.items():
+            try:
+                packed({name: plain_option(value)}, {})
+            except TypeError:
+                want = "plain values or rules of the house, to be saved"
+                raise ValueError(sentence("AssociativeStore", f"options[{name!r}]", want, repr(value))) from None
+        record["options"] = {name: plain_option(value) for name, value in self.options.items()}
+        write_atomically(path, packed(record, {**tensors, "patterns": self._patterns}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AssociativeStore:
@@ -346,32 +379,27 @@ class AssociativeStore:
             FileNotFoundError: there is no such file.
             ValueError: it is none of these files, or damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
         where = Path(path)
         if not where.is_file():
-            raise FileNotFoundError(
-                sentence("AssociativeStore", "path", "a file that save wrote", f"{where}, not there")
-            )
+            got = f"{where}, {'a folder' if where.is_dir() else 'not there'}"
+            raise FileNotFoundError(sentence("AssociativeStore", "path", "a file that save wrote", got))
         try:
-            with safe_open(where, "pt") as file:
-                record = json.loads((file.metadata() or {})["recurra"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            store = cls(record["memory"], threshold=record["threshold"], seed=record["seed"], options=record["options"])
+            record, tensors = unpacked(where)
+            options = {name: option_of(value) for name, value in record["options"].items()}
+            store = cls(record["memory"], threshold=record["threshold"], seed=record["seed"], options=options)
             form = record["form"]
             store._form = _Form(form["kind"], tuple(map(int, form["shape"])), str(np.dtype(form["dtype"])))
             store._patterns, store._names = tensors["patterns"], list(map(str, record["names"]))
-            size = store._patterns.shape[1]
-            if size != int(np.prod(store._form.shape)) or len(store._names) != len(store._patterns):
+            size = int(np.prod(store._form.shape))
+            fits = form["kind"] in get_args(Kind) and store._patterns.shape == (len(store._names), size)
+            if not fits:
                 raise ValueError("sizes do not fit")
-            memory = store._kind.sized(size, size)
-            store._memory = dataclasses.replace(memory, **store.options) if store.options else memory  # type: ignore[type-var]
+            store._memory = store._made(size)
             like = store._memory.empty()
-            leaves = [tensors[f"state{i}"] for i in range(len(tree.leaves(like)))]
-            store._state = tree.unflatten(like, leaves)
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            store._state = tree.unflatten(like, [tensors[f"state{i}"] for i in range(len(tree.leaves(like)))])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                sentence("AssociativeStore", "path", "a file that save wrote", f"{where} ({error})")
+                sentence("AssociativeStore", "path", "a file that save wrote", f"{where} ({str(error).rstrip('.')})")
             ) from None
         return store
 
@@ -380,7 +408,8 @@ class AssociativeStore:
     def _read(self, name: str, given: Any, unknown: bool = False) -> np.ndarray[Any, Any]:
         """As an array of booleans or numbers, finite but for what is unknown."""
         if isinstance(given, Tensor):
-            given = given.detach().cpu().numpy()
+            given = given.detach().cpu().to_dense()
+            given = (given.float() if given.dtype == torch.bfloat16 else given).numpy()
         try:
             array = np.asarray(given)
         except ValueError:
@@ -416,7 +445,8 @@ class AssociativeStore:
             return self._form
         want = {"boolean": "booleans", "binary": "of 0 and 1", "bipolar": "of -1 and 1"}[self._form.kind]
         got = f"{form.kind} numbers from {array.min():g} to {array.max():g}"
-        raise ValueError(sentence("AssociativeStore", name, f"{want}, as what is stored", got))
+        hint = "A store with a threshold takes any numbers." if form.kind == "real" else ""
+        raise ValueError(sentence("AssociativeStore", name, f"{want}, as what is stored", got, hint))
 
     def _sample(self, dtype: np.dtype[Any]) -> Any:
         """A number that stands for what is unknown until it is filled."""
@@ -425,7 +455,8 @@ class AssociativeStore:
 
     def _coded(self, array: np.ndarray[Any, Any], form: _Form, memory: AssociativeMemory[Any]) -> Tensor:
         """(M, K) in the memory's alphabet."""
-        flat = torch.from_numpy(np.ascontiguousarray(array.reshape(len(array), -1).astype(np.float32)))
+        wide = np.float64 if form.kind == "real" else np.float32
+        flat = torch.from_numpy(np.ascontiguousarray(array.reshape(len(array), -1).astype(wide)))
         if form.kind == "real":
             if memory.alphabet != "real":
                 want = f"of two values for {type(memory).__name__} (0 and 1, -1 and 1, or booleans)"
@@ -441,7 +472,9 @@ class AssociativeStore:
         """Fill what is unknown: nothing where the alphabet has a word for it, else the mean, or a coin's toss."""
         if bool(known.all()):
             return coded
-        if memory.alphabet in ("binary", "ternary") or memory.takes_unknown:
+        if memory.alphabet == "real" and memory.takes_unknown:
+            filling = torch.full_like(coded, torch.nan)
+        elif memory.alphabet in ("binary", "ternary") or memory.takes_unknown:
             filling = torch.zeros_like(coded)
         elif memory.alphabet == "real":
             filling = self._patterns.mean(0).expand_as(coded)
@@ -454,7 +487,7 @@ class AssociativeStore:
         assert self._form is not None
         shape, kind, dtype = (len(value), *self._form.shape), self._form.kind, np.dtype(self._form.dtype)
         if kind == "real":
-            return value.numpy().reshape(shape).astype(dtype if dtype.kind == "f" else np.float32)
+            return value.numpy().reshape(shape).astype(dtype if dtype.kind == "f" else np.float64)
         up = value > (0.5 if self.memory.alphabet == "binary" else 0.0)
         if kind == "boolean":
             return up.numpy().reshape(shape)
@@ -467,12 +500,22 @@ class AssociativeStore:
         return memory.write(state, coded, coded if isinstance(memory, PairMemory) else None)
 
     def _nearest(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The stored pattern nearest to each recall, and how near."""
-        pieces = [
-            _overlaps(v, self._patterns, self.memory.alphabet).max(1)
-            for v in value.to(self._patterns.dtype).split(PIECE)
-        ]
-        return torch.cat([p.indices for p in pieces]), torch.cat([p.values for p in pieces])
+        """The stored pattern nearest to each recall, and how near; real vectors by their distance."""
+        alphabet, real = self.memory.alphabet, self._form is not None and self._form.kind == "real"
+        places, nearness = [], []
+        for v in value.to(self._patterns.dtype).split(PIECE):
+            near = torch.cdist(v, self._patterns, compute_mode=EXACT).argmin(1) if real else None
+            if near is None:
+                near = _overlaps(v, self._patterns, alphabet).argmax(1)
+            places.append(near)
+            nearness.append(self._overlap(v, self._patterns[near]))
+        return torch.cat(places), torch.cat(nearness)
+
+    def _overlap(self, value: Tensor, patterns: Tensor) -> Tensor:
+        """(B,) how near they are, one to one."""
+        real = self._form is not None and self._form.kind == "real"
+        middle = self._patterns.mean(0) if real and len(self) > 1 else 0.0
+        return _overlaps(value - middle, patterns - middle, self.memory.alphabet, paired=True)
 
     def _posterior(self, coded: Tensor, known: Tensor) -> Tensor:
         """(B, M) probability that a cue is a noisy version of each pattern, by the known part.
@@ -481,14 +524,17 @@ class AssociativeStore:
         of the variance that it shows.
         """
         found = []
+        middle = self._patterns.mean(0)  # or large numbers with small differences would cancel
+        stored = self._patterns - middle
+        floor = 1e-6 * float(stored.square().mean()) or 1e-300
         for cue, mask in zip(coded.split(PIECE), known.split(PIECE)):
-            weight = mask.to(cue.dtype)
-            square = (weight * cue**2).sum(1, keepdim=True) - 2 * (weight * cue) @ self._patterns.T
-            distance = (square + weight @ (self._patterns**2).T).clamp(min=0)
+            weight, cue = mask.to(cue.dtype), torch.where(mask, cue - middle, 0.0)
+            square = cue.square().sum(1, keepdim=True) - 2 * cue @ stored.T
+            distance = (square + weight @ stored.square().T).clamp(min=0)
             count = weight.sum(1, keepdim=True).clamp(min=1)
             least = distance.min(1, keepdim=True).values
             if self._form is not None and self._form.kind == "real":
-                found.append(torch.softmax(-0.5 * distance / ((least + 1e-6) / count), 1))
+                found.append(torch.softmax(-0.5 * distance / (least / count + floor), 1))
                 continue
             unit = 1.0 if self.memory.alphabet == "binary" else 4.0
             wrong = (least / unit + 0.5) / (count + 1)
@@ -498,22 +544,33 @@ class AssociativeStore:
 
 
 def _overlaps(value: Tensor, patterns: Tensor, alphabet: str, paired: bool = False) -> Tensor:
-    """(B, M) overlaps, or (B,) of pairs: agreement of letters, the cosine of real numbers."""
+    """(B, M) overlaps, or (B,) of pairs: agreement of letters, 2 a.b / (a.a + b.b) of real numbers."""
     if alphabet == "binary":
         value, patterns = 2 * value - 1, 2 * patterns - 1
     if alphabet == "real":
-        value = value / value.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        patterns = patterns / patterns.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return (value * patterns).sum(1) if paired else value @ patterns.T
+        own, other = value.square().sum(1), patterns.square().sum(1)
+        if paired:
+            return _ratio(2 * (value * patterns).sum(1), own + other)
+        return _ratio(2 * value @ patterns.T, own[:, None] + other)
     return (value * patterns).mean(1) if paired else value @ patterns.T / value.shape[1]
 
 
-def _plain(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True
+def _ratio(upper: Tensor, lower: Tensor) -> Tensor:
+    """Nothing and nothing are equal."""
+    return torch.where(lower > 0, upper / torch.where(lower > 0, lower, 1.0), 1.0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _option(kind: type[AssociativeMemory[Any]], name: str, value: Any) -> Any:
+    """A rule of couplings may be called by its name, a number may be NumPy's."""
+    if not isinstance(value, str):
+        return value.item() if isinstance(value, np.generic) else value
+    field = next(each for each in dataclasses.fields(kind) if each.name == name)  # type: ignore[arg-type]
+    default = field.default_factory() if callable(field.default_factory) else field.default
+    return coupling_rule(value) if isinstance(default, CouplingRule) else value
 
 
 def _memories() -> list[tuple[str, type[AssociativeMemory[Any]]]]:

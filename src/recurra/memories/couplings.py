@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +45,47 @@ class CouplingRule(ABC):
     def capacity(self, size: int) -> float:
         """Random patterns that theory says the couplings of N units hold; NaN where no theory says."""
         return float("nan")
+
+
+def coupling_rule(rule: str, **fields: Any) -> CouplingRule:
+    """The rule of that name, upper and lower case being free, with its fields.
+
+    Raises:
+        ValueError: there is none; or fields that are not its own.
+
+    Example:
+        >>> coupling_rule("bounded", bound=5)
+        Bounded(bound=5)
+    """
+    kinds = {name.lower(): kind for name, kind in _rules().items()}
+    if rule.lower() not in kinds:
+        raise ValueError(sentence("coupling_rule", "rule", f"one of {', '.join(_rules())}", repr(rule)))
+    kind = kinds[rule.lower()]
+    own = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    odd = next((name for name in fields if name not in own), None)
+    if odd is not None:
+        raise ValueError(sentence("coupling_rule", "fields", f"those of {kind.__name__} ({', '.join(own)})", odd))
+    return kind(**fields)
+
+
+def rule_record(rule: CouplingRule) -> dict[str, Any]:
+    """What `coupling_rule` makes it of again.
+
+    Raises:
+        TypeError: a rule from elsewhere, which a name does not find.
+    """
+    name = type(rule).__name__
+    if _rules().get(name) is not type(rule):
+        raise TypeError(sentence("rule_record", "rule", f"one of {', '.join(_rules())}", name))
+    return {"rule": name, **dataclasses.asdict(rule)}  # type: ignore[call-overload]
+
+
+def _rules() -> dict[str, type[CouplingRule]]:
+    """Name -> class of the rules of this module."""
+    kinds = {
+        name: kind for name, kind in globals().items() if isinstance(kind, type) and issubclass(kind, CouplingRule)
+    }
+    return {name: kind for name, kind in sorted(kinds.items()) if not inspect.isabstract(kind)}
 
 
 def without_diagonal(matrix: Tensor) -> Tensor:

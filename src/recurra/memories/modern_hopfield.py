@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from ..core.checks import check_positive, sentence
+from ..core.checks import check_choice, check_positive, sentence
 from ..core.memory import Alphabet, EnergyMemory, ErasableMemory, Recall
 from .patterns import check_patterns, without
+
+Similarity = Literal["overlap", "distance"]
+LEAK = 1e-3  # what other patterns may weigh in the recall of one that suits
+SAMPLE = 2048  # patterns whose nearest neighbour is looked for, to find the scale of all
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,27 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
     One update is attention with queries z and keys and values X. Large beta recalls single patterns, small beta means of
     many. `recurra.layers.HopfieldAssociation` is this update as a layer with weights.
 
+    Overlaps favour long patterns: where lengths differ, a short one is not its own recall. With ``similarity="distance"`` it is
+
+        z' = sum_mu softmax(-beta/2 |x_mu - z|^2)_mu x_mu        E(z) = -ln(mean_mu exp(-beta/2 |x_mu - z|^2)) / beta
+
+    which is the same for patterns of one length. A NaN in a cue is a number that is not known: the first update leaves it out
+    of the overlaps and fills it.
+
     Args:
         size: N, numbers of a pattern.
         beta: inverse temperature; attention has 1 / sqrt(N).
+        similarity: of a configuration and a pattern, "overlap" or "distance".
         max_steps: updates before a read ends without standing still.
         tolerance: a row stands still when no number moves by more, relative to the largest number stored.
     State:
         (M, N) the patterns.
     Raises:
-        ValueError: a size below 1, beta or a tolerance that is not positive.
+        ValueError: a size below 1, beta or a tolerance that is not positive, another similarity.
     Source:
         Ramsauer et al. 2020, Hopfield Networks is All You Need, arXiv:2008.02217, equations 1 and 3 (energy and update read in
-        the authors' summary of it)
+        the authors' summary of it); distances: Millidge et al. 2022, Universal Hopfield Networks, arXiv:2202.04557 (from
+        memory)
     Cost:
         4 M N flops for each cue and update.
     Example:
@@ -50,15 +63,18 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     source: ClassVar[str] = "Ramsauer et al. 2020, arXiv:2008.02217"
     alphabet: ClassVar[Alphabet] = "real"
+    takes_unknown: ClassVar[bool] = True
 
     size: int = 64
     beta: float = 1.0
     max_steps: int = 200
     tolerance: float = 1e-6
+    similarity: Similarity = "overlap"
 
     def __post_init__(self) -> None:
         where = type(self).__name__
         check_positive(where, size=self.size, max_steps=self.max_steps)
+        check_choice(where, "similarity", self.similarity, get_args(Similarity))
         for name in ("beta", "tolerance"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -69,6 +85,7 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         """Single patterns are recalled, and means of many."""
         yield cls(48)
         yield cls(64, beta=0.4)
+        yield cls(48, beta=0.3, similarity="distance")
 
     @property
     def key_size(self) -> int:
@@ -78,6 +95,15 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
     def draw(self, num_patterns: int, generator: torch.Generator | None = None) -> Tensor:
         """(M, N) standard normal numbers."""
         return torch.randn(num_patterns, self.size, generator=generator)
+
+    def suited(self, patterns: Tensor) -> Self:
+        """By distances, with a beta at which the recall of each pattern is itself, to a thousandth; for patterns of -1 and +1
+        what it is."""
+        scale = _nearest(patterns) if bool((patterns.abs() != 1).any()) else 0.0
+        if not 0 < scale < math.inf:
+            return self
+        beta = 2 * math.log(len(patterns) / LEAK) / scale
+        return replace(self, similarity="distance", beta=beta) if 0 < beta < math.inf else self
 
     def empty(self) -> Tensor:
         """No pattern."""
@@ -100,33 +126,63 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def update(self, state: Tensor, value: Tensor) -> Tensor:
         """(B, N) one update of configurations (B, N)."""
-        return ((value @ state.T) * self.beta).softmax(-1) @ state
+        return (self._nearness(state, value) * self.beta).softmax(-1) @ state
+
+    def _nearness(self, state: Tensor, value: Tensor) -> Tensor:
+        """(B, M) overlaps, or -|x - z|^2 / 2 but for what is the same for all patterns."""
+        if self.similarity == "overlap" or not len(state):
+            return value @ state.T
+        middle = state.mean(0)  # or large numbers with small differences would cancel
+        stored = state - middle
+        return (value - middle) @ stored.T - 0.5 * stored.square().sum(-1)
 
     def energy(self, state: Tensor, value: Tensor) -> Tensor:
         """(B,) E of configurations (B, N); never negative."""
         wide, stored = value.double(), state.double()
+        if self.similarity == "distance":
+            if not len(stored):
+                return value.new_zeros(len(value))
+            shifted = self._nearness(stored, wide) - 0.5 * (wide - stored.mean(0)).square().sum(-1, keepdim=True)
+            return ((math.log(len(stored)) - (self.beta * shifted).logsumexp(-1)) / self.beta).to(value.dtype)
         lse = (wide @ stored.T * self.beta).logsumexp(-1) / self.beta
         most = stored.square().sum(-1).amax() if len(stored) else stored.new_zeros(())
         height = 0.5 * wide.square().sum(-1) - lse + math.log(max(len(stored), 1)) / self.beta + 0.5 * most
         return height.to(value.dtype)
 
+    def _completed(self, stored: Tensor, cue: Tensor) -> Tensor:
+        """(B, N) cues with what one update by their known numbers alone says of the others."""
+        known = ~cue.isnan()
+        self._check("cue", torch.where(known, cue, 0.0))
+        if bool(known.all()):
+            return cue
+        if not len(stored):
+            return cue.nan_to_num()
+        if self.similarity == "overlap":
+            near = torch.where(known, cue, 0.0) @ stored.T
+        else:
+            middle = stored.mean(0)
+            shifted = stored - middle
+            near = torch.where(known, cue - middle, 0.0) @ shifted.T - 0.5 * known.to(cue.dtype) @ shifted.square().T
+        return torch.where(known, cue, (near * self.beta).softmax(-1) @ stored)
+
     def read(self, state: Tensor, cue: Tensor) -> Recall:
-        """Recall from cues (B, N)."""
+        """Recall from cues (B, N); NaN is not known."""
         value, steps, converged, _ = self._run(state, cue, keep=False)
         return Recall(value, steps, converged)
 
     def trajectory(self, state: Tensor, cue: Tensor) -> Tensor:
-        """(T, B, N) every update; rows that stand still are repeated."""
+        """(T, B, N) the cue, its unknown numbers filled, then every update; rows that stand still are repeated."""
+        cue = self._completed(state.to(cue.dtype), cue)
         return torch.stack([cue, *self._run(state, cue, keep=True)[3]])
 
     def _run(self, state: Tensor, cue: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        self._check("cue", cue)
+        stored = state.to(cue.dtype)
+        cue = self._completed(stored, cue)
         steps = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
         done = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
         path: list[Tensor] = []
         if not len(state):  # nothing is stored: every configuration stands still
             return cue, steps, ~done, path
-        stored = state.to(cue.dtype)
         limit = self.tolerance * max(float(stored.abs().max()), torch.finfo(cue.dtype).tiny)
         value = cue
         for _ in range(self.max_steps):
@@ -143,3 +199,17 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def _check(self, name: str, value: Tensor) -> None:
         check_patterns(type(self).__name__, name, value, self.size, self.alphabet)
+
+
+def _nearest(patterns: Tensor) -> float:
+    """The smallest squared distance of two different patterns (of a sample and all, where there are many); 0 for none."""
+    wide = patterns.double()
+    wide = wide - wide.mean(0)
+    square = wide.square().sum(-1)
+    step = -(-len(wide) // SAMPLE)
+    least = math.inf
+    for rows in wide[::step].split(256):
+        distance = rows.square().sum(-1, keepdim=True) + square - 2 * rows @ wide.T
+        apart = distance[distance > 1e-12 * square.max()]
+        least = min(least, float(apart.min())) if len(apart) else least
+    return least if least < math.inf else 0.0
