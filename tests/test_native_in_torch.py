@@ -130,6 +130,7 @@ def test_a_training_step_compiled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # within torch
 def test_inductor_gives_the_same_numbers() -> None:
     torch.manual_seed(0)
     net = Net(LSTMCell(3, 5), 5)
