@@ -60,6 +60,7 @@ def net_1997(
     readout_bias: bool = True,
     gate_recurrence: bool = True,
     simple: bool = False,
+    input_range: float | None = None,
 ) -> Readout[Any]:
     """Memory cells in blocks, all hidden units seeing each other, and output units that see the cells; double precision.
 
@@ -73,6 +74,7 @@ def net_1997(
         bias, cell_bias, readout_bias: which units have biases: gates, cells, outputs.
         gate_recurrence: do gates see other gates?
         simple: no output gates, logistic g, h(a) = a.
+        input_range: the weights of the hidden units' inputs begin in U(-b, b) with this b, not in ``weight_range``.
     """
     init = f"uniform:{weight_range}"
     cell = LSTM1997Cell(
@@ -87,7 +89,7 @@ def net_1997(
         input_gate_bias=input_gate_bias,
         output_gate_bias=output_gate_bias,
         bias_bound=weight_range,
-        input_init=init,
+        input_init=init if input_range is None else f"uniform:{input_range}",
         recurrent_init=init,
         generator=generator,
         dtype=torch.float64,
