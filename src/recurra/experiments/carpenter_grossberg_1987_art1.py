@@ -16,10 +16,12 @@ from ..tasks.letter_bitmaps import letter_bitmaps
 
 class _Course(NamedTuple):
     """templates: what is learned in the end; passes: those in which some template changed (``max_passes`` + 1 where it
-    goes on changing); direct: (26,) bool, the letter finds its category at once."""
+    goes on changing); recoded: those up to the last one in which some letter had another category than in the end;
+    direct: (26,) bool, the letter finds its category at once."""
 
     templates: Tensor
     passes: int
+    recoded: int
     direct: Tensor
 
 
@@ -40,9 +42,13 @@ class CarpenterGrossberg1987ART1(Experiment):
         doi:10.1016/S0734-189X(87)80014-2 (from memory)
     Differs:
         The letters are a 5 x 7 font; the paper's own pictures are drawn by hand. One pass is one presentation of every letter
-        in the order drawn; learning is stable once a pass changes no expectation. Some orders of this font need a fourth
-        pass, whatever the choice parameter (0.000001 to 2 give the same, more than that is worse), so "any order within 3"
-        is not reached. The number of categories is compared in the mean over the orders; the share of single orders in which
+        in the order drawn; learning is stable once a pass changes no expectation, and that pass is not counted. Some orders
+        of this font need a fourth pass, whatever the choice parameter (0.000001 to 2 give the same, more than that is
+        worse) and with the largest bottom-up weights that uncommitted categories may have, so "any order within 3" is not
+        reached. It is not reached either if only the letters' categories must stay (``code_stable_within_3_passes``), which
+        very few orders miss. No theorem says 3: what is proved of fast learning is that it ends within as many passes as the
+        largest pattern has bits (Georgiopoulos, Heileman & Huang 1990, Neural Computation 2:502-509, abstract read), here
+        20. The number of categories is compared in the mean over the orders; the share of single orders in which
         it never falls is shown beside it.
     """
 
@@ -55,6 +61,7 @@ class CarpenterGrossberg1987ART1(Experiment):
         Claim(
             "stable_within_3_passes", 1.0, "higher", "stable in few passes", "any order of the letters", "from memory"
         ),
+        Claim("most_passes", 20, "lower", "at most the bits of the largest", "Georgiopoulos et al. 1990", "theorem"),
         Claim("mean_categories_monotone", 1.0, "higher", "more categories with vigilance", "figures", "from memory"),
         Claim("direct_access", 1.0, "higher", "direct access after learning", "theorem", "from memory"),
         Claim(
@@ -79,6 +86,7 @@ class CarpenterGrossberg1987ART1(Experiment):
         orders[0] = torch.arange(len(letters))
         counts = torch.zeros(len(self.vigilances), self.num_orders)
         passes = torch.zeros_like(counts)
+        recoded = torch.zeros_like(counts)
         direct = torch.zeros_like(counts)
         pictures: dict[float, Tensor] = {}
         for i, vigilance in enumerate(self.vigilances):
@@ -87,7 +95,7 @@ class CarpenterGrossberg1987ART1(Experiment):
                 if j % 100 == 0:
                     log(f"vigilance {vigilance:g}", (i + j / self.num_orders) / (len(self.vigilances) + 1))
                 course = self._learn(memory, letters[order])
-                counts[i, j], passes[i, j] = len(course.templates), course.passes
+                counts[i, j], passes[i, j], recoded[i, j] = len(course.templates), course.passes, course.recoded
                 direct[i, j] = course.direct.float().mean()
                 if j == 0:
                     pictures[vigilance] = course.templates
@@ -105,6 +113,7 @@ class CarpenterGrossberg1987ART1(Experiment):
             "mean_categories_monotone": float((mean[1:] > mean[:-1]).all()),
             "direct_access": float(direct.mean()),
             "stable_without_matching": sum(unstable) / len(unstable),
+            "code_stable_within_3_passes": float((recoded <= 3).double().mean()),
             "stable_within_4_passes": float((passes <= 4).float().mean()),
             "most_passes": float(passes.max()),
             "mean_passes": float(passes.mean()),
@@ -113,12 +122,14 @@ class CarpenterGrossberg1987ART1(Experiment):
         }
 
     def _learn(self, memory: ART1, letters: Tensor) -> _Course:
-        state, new = memory.empty(), memory.write(memory.empty(), letters)
-        passes = 0
-        while passes <= self.max_passes and not torch.equal(new.templates, state.templates):
-            state, new = new, memory.write(new, letters)
-            passes += 1
-        return _Course(state.templates, passes, memory.recognise(state, letters).tried == 1)
+        state, (new, found) = memory.empty(), memory.learn(memory.empty(), letters)
+        codes = [found.category]
+        while len(codes) <= self.max_passes + 1 and not torch.equal(new.templates, state.templates):
+            state, (new, found) = new, memory.learn(new, letters)
+            codes.append(found.category)
+        other = [n for n, code in enumerate(codes, 1) if not torch.equal(code, codes[-1])]
+        direct = memory.recognise(state, letters).tried == 1
+        return _Course(state.templates, len(codes) - 1, max(other, default=0), direct)
 
     def _settles(self, memory: ART1, letters: Tensor) -> bool:
         """Does competitive learning come to rest: the winner that passes the test becomes the input itself."""
