@@ -58,6 +58,51 @@ def test_ink_is_the_rarer_tone() -> None:
     assert ink(Images(image * 0, ["a"])).sum() == 0
 
 
+def test_images_of_every_kind_show_the_same(tmp_path: Path) -> None:
+    """Grey of 8, 16 and 32 bits, floating, colour, a palette, transparent paper, and a photograph that lies on its side."""
+    ramp = np.linspace(0.1, 0.9, 12).repeat(10).reshape(12, 10)
+    byte = (255 * ramp).round().astype(np.uint8)
+    black = np.zeros((12, 10), dtype=np.uint8)
+    kinds = {
+        "a8.png": Image.fromarray(byte),
+        "b16.png": Image.fromarray((65535 * ramp).astype(np.uint16)),
+        "c32.tif": Image.fromarray((1e6 * ramp).astype(np.int32)),
+        "d.tif": Image.fromarray(ramp.astype(np.float32)),
+        "e.png": Image.fromarray(np.stack([byte] * 3, -1)),
+        "f.gif": Image.fromarray(byte).convert("P"),
+        "g.png": Image.fromarray(np.stack([black, black, black, 255 - byte], -1)),
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+    turned = Image.fromarray(byte).transpose(Image.Transpose.ROTATE_90)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    turned.save(tmp_path / "h.png", exif=orientation)
+    found = read_images(tmp_path)
+    assert found.pixels.shape == (8, 12, 10)
+    for pixels, name in zip(found.pixels, found.names):
+        low, high = pixels.min(), pixels.max()
+        expected = low + (high - low) * (ramp - 0.1) / 0.8
+        np.testing.assert_allclose(pixels, expected, atol=0.02, err_msg=name)
+        assert high - low > 0.7
+
+
+def test_a_memory_with_a_rule(tmp_path: Path) -> None:
+    printed, said = run("--memory", "hopfield,pseudoinverse", "--no-compare", "--json", "--out", str(tmp_path))
+    assert "stored in Hopfield, PseudoInverse" in said
+    assert json.loads(printed)["memory"] == "Hopfield, PseudoInverse"
+    assert json.loads(printed)["fullness"]["kept"] == 1.0
+    assert "PseudoInverse" in repr(AssociativeStore.load(tmp_path / "store.safetensors").memory)
+
+
+def test_the_table_fits_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said, _ = run("--cues", "2", "--seconds", "0.001", "--out", str(tmp_path))
+    row = next(line for line in said.splitlines() if line.startswith("SynchronousHopfield, OptimalStability"))
+    assert row.split()[2] == "100"
+    assert "1600" in next(line for line in said.splitlines() if line.startswith("memory"))
+
+
 def test_images_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"a\.png must be an image that can be read"):
@@ -73,6 +118,9 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
         (("--size", "3x3"), "--size must be left out for digits"),
         ((".", "--size", "big"), "--size must be height x width such as 16x16"),
         (("--seconds", "0"), "--seconds must be more than 0"),
+        (("--seed", "-1"), "--seed must be a whole number from 0, got -1"),
+        (("--memory", "Hopfield, Habb"), "--memory must be a name of `recurra list memories`, or one of"),
+        (("--memory", "SequenceHopfield"), "--memory must be one that brings back what its cue is a part of"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments: tuple[str, ...], text: str) -> None:

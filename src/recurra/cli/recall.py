@@ -30,7 +30,10 @@ def recall(
         str, typer.Argument(help="A folder of images; digits (built in); random, of unrelated pixels.")
     ] = "digits",
     memory: Annotated[
-        str, typer.Option(help="The memory of the picture, of `recurra list memories`.")
+        str,
+        typer.Option(
+            help="The memory of the picture, of `recurra list memories`; 'Hopfield, Storkey' is one with a rule."
+        ),
     ] = "ModernHopfield",
     patterns: Annotated[int, typer.Option(min=1, help="Images that are stored for the picture.")] = 10,
     noise: Annotated[float, typer.Option(help="Share of the pixels that are turned over in a noisy cue.")] = 0.15,
@@ -65,6 +68,8 @@ def recall(
     from .screen import console
 
     check_probability("recurra", **{"--noise": noise, "--hidden": hidden})
+    if seed < 0:
+        raise ValueError(sentence("recurra", "--seed", "a whole number from 0", seed))
     if not seconds > 0:
         raise ValueError(sentence("recurra", "--seconds", "more than 0", seconds))
     if images == "digits" and size is not None:
@@ -85,16 +90,19 @@ def recall(
         order = order[np.argsort([labels[:i].count(label) for i, label in enumerate(labels)], kind="stable")]
     bits, names = bits[order], [found.names[i] for i in order]
     count = min(patterns, len(bits))
-    store = AssociativeStore(memory)
     able = list(stores())
+    named, options = _choice(memory, able) if "," in memory else (memory, None)
+    store = AssociativeStore(named.partition(",")[0], options=options)
     if store.kind not in [kind for _, kind, _ in able]:
-        got = f"{memory}, which stores pairs of different sizes"
-        raise ValueError(sentence("recurra", "--memory", "one that brings back what its cue is a part of", got))
+        want = "one that brings back what its cue is a part of"
+        raise ValueError(sentence("recurra", "--memory", want, f"{memory}, which does not"))
     store.write(bits[:count], names[:count])
     screen = console(stderr=as_json)
     height, width = bits.shape[1:]
-    what = f"{images}: {len(bits)} different images of {height} x {width} pixels"
-    screen.print(f"{what}; {count} of them are stored in {type(store.memory).__name__}", soft_wrap=True)
+    named = named if options else type(store.memory).__name__
+    what = f"{images}: {len(bits):,} different image{'s' * (len(bits) > 1)} of {height} x {width} pixels"
+    stored = "it is" if len(bits) == 1 else f"{count:,} of them {'is' if count == 1 else 'are'}"
+    screen.print(f"{what}; {stored} stored in {named}", soft_wrap=True)
     picture, table = _recalls(store, bits[:count], names[:count], noise, hidden, seed)
     _write(out, "recall.png", picture)
     store.save(out / "store.safetensors")
@@ -103,11 +111,25 @@ def recall(
     if compare:
         rows = _compared(screen, bits, what, noise, cues, seconds, seed, able, out)
     if as_json:
-        record: dict[str, Any] = {"images": what, "memory": type(store.memory).__name__, "recalls": table}
+        record: dict[str, Any] = {"images": what, "memory": named, "recalls": table}
         record |= {"fullness": _finite(store.fullness()._asdict())}
         typer.echo(json.dumps({**record, "loads": [_finite(row._asdict()) for row in rows]}, indent=2))
     written = "recall.png and store.safetensors" + (", load.png and recall.csv" if compare else "")
     screen.print(f"Written to {out}: {written}", soft_wrap=True)
+
+
+def _choice(memory: str, able: list[tuple[str, Any, dict[str, Any]]]) -> tuple[str, dict[str, Any]]:
+    """Name and options of a memory with another rule than its own, which has that name in the comparison."""
+    from ..core.checks import sentence
+
+    found = {name.lower().replace(" ", ""): (name, options) for name, _, options in able}
+    key = memory.lower().replace(" ", "")
+    if key not in found:
+        names = ", ".join(repr(name) for name, _, options in able if options)
+        raise ValueError(
+            sentence("recurra", "--memory", f"a name of `recurra list memories`, or one of {names}", memory)
+        )
+    return found[key]
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -209,15 +231,16 @@ def _compared(
             kinds, bits, loads, noise=noise, num_cues=cues, seconds=seconds, seed=seed, on_progress=told
         )
     shown = [load for load in loads if load in (1, 3, 8, 20, 50, 120, 400, 1600)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, title=f"Right recalls of {cues} cues, {noise:.0%} noise")
+    title = f"Right recalls in %, of {cues:,} cues with {noise:.0%} noise, against patterns stored"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1), title=title)
     table.add_column("memory", no_wrap=True)
     for load in shown:
-        table.add_column(f"{load:,}", justify="right")
+        table.add_column(f"{load}", justify="right", no_wrap=True)
     by_name: dict[str, dict[int, RecallAccuracy]] = {}
     for row in rows:
         by_name.setdefault(row.memory, {})[row.patterns] = row
     for name, own in by_name.items():
-        table.add_row(Text(name), *(Text(f"{own[n].right:.0%}" if n in own else "-") for n in shown))
+        table.add_row(Text(name), *(Text(f"{100 * own[n].right:.0f}" if n in own else "-") for n in shown))
     screen.print(table)
     if any(len(own) < len(loads) for own in by_name.values()):
         screen.print(f"- : not begun within {seconds:g} s for this memory (--seconds).")

@@ -26,7 +26,8 @@ class Images(NamedTuple):
 
 
 def read_images(folder: Path, size: tuple[int, int] | None = None, where: str = "read_images") -> Images:
-    """Every image of a folder, grey, in the order of their names.
+    """Every image of a folder, grey, in the order of their names; what is transparent is white, what a camera turned stands
+    upright, of several frames the first counts.
 
     Args:
         folder: with pictures in it; other files are passed over.
@@ -52,15 +53,32 @@ def read_images(folder: Path, size: tuple[int, int] | None = None, where: str = 
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ValueError(f"it has {image.width} x {image.height} pixels")
+                grey = _grey(image)
                 if size is None:
-                    size = (image.height, image.width)
-                grey = image.convert("L")
+                    size = (grey.height, grey.width)
                 if (grey.height, grey.width) != size:
                     grey = grey.resize((size[1], size[0]), Image.Resampling.BOX)
-                pixels.append(np.asarray(grey, dtype=np.float32) / 255)
+                pixels.append(np.asarray(grey, dtype=np.float32))
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(sentence(where, str(path), "an image that can be read", str(error).rstrip("."))) from None
     return Images(np.stack(pixels), [path.name for path in paths])
+
+
+def _grey(image: Any) -> Any:
+    """A Pillow image of mode F, 0 black to 1 white; the range of numbers that are no bytes is stretched to that."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in "IF":  # 16 or 32 bits, or floating
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(high - low):
+            raise ValueError("it has pixels that are no numbers")
+        return Image.fromarray(((values - low) / ((high - low) or 1.0)).astype(np.float32))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return Image.fromarray(np.asarray(image.convert("L"), dtype=np.float32) / 255)
 
 
 def digits() -> Images:

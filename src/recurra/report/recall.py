@@ -25,7 +25,7 @@ class RecalledImage(NamedTuple):
 
 
 def draw_recalls(rows: Sequence[RecalledImage], title: str) -> bytes:
-    """PNG: a row for each cue, the stored image, the cue, steps between, the recall."""
+    """PNG: a row for each cue, the stored image, the cue (grey is hidden), steps between, the recall."""
     titles = list(rows[0].columns)
 
     def draw(figure: Any) -> None:
@@ -36,6 +36,9 @@ def draw_recalls(rows: Sequence[RecalledImage], title: str) -> bytes:
                 axis.imshow(row.columns[name], cmap="gray_r", interpolation="nearest", vmin=0, vmax=1)
                 axis.set_xticks([])
                 axis.set_yticks([])
+                axis.spines[:].set_edgecolor("0.75")
+                axis.patch.set_edgecolor("0.75")  # a frame all round, also of white images
+                axis.patch.set_linewidth(1.0)
                 if number == 0:
                     axis.set_title(name, fontsize=8)
             axes[number][0].set_ylabel(row.name, fontsize=7)
