@@ -21,8 +21,9 @@ def run(*arguments: str, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_digits(tmp_path: Path) -> None:
-    printed, _ = run("--json", "--cues", "10", "--seconds", "0.02", "--out", str(tmp_path))
+def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed, said = run("--json", "--cues", "10", "--seconds", "0.02", "--out", str(tmp_path))
     record = json.loads(printed)
     assert all(row["right"] for row in record["recalls"])
     assert {row["cue"] for row in record["recalls"]} == {"noisy", "partial"}
@@ -33,6 +34,9 @@ def test_digits(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "recall.csv").read_text().splitlines()))
     assert len(rows) == len(record["loads"])
     assert len(AssociativeStore.load(tmp_path / "store.safetensors")) == 10
+    row = next(line for line in said.splitlines() if line.startswith("SynchronousHopfield, OptimalStability"))
+    assert row.split()[2] == "100"  # the table fits the terminal
+    assert "1600" in next(line for line in said.splitlines() if line.startswith("memory"))
 
 
 def test_a_folder_of_images(tmp_path: Path) -> None:
@@ -93,14 +97,6 @@ def test_a_memory_with_a_rule(tmp_path: Path) -> None:
     assert json.loads(printed)["memory"] == "Hopfield, PseudoInverse"
     assert json.loads(printed)["fullness"]["kept"] == 1.0
     assert "PseudoInverse" in repr(AssociativeStore.load(tmp_path / "store.safetensors").memory)
-
-
-def test_the_table_fits_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    said, _ = run("--cues", "2", "--seconds", "0.001", "--out", str(tmp_path))
-    row = next(line for line in said.splitlines() if line.startswith("SynchronousHopfield, OptimalStability"))
-    assert row.split()[2] == "100"
-    assert "1600" in next(line for line in said.splitlines() if line.startswith("memory"))
 
 
 def test_images_that_cannot_be_read(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ class Associatron(ErasableMemory[Tensor]):
         return torch.stack(found)
 
     def _entities(self, name: str, entities: Tensor) -> Tensor:
+        if not isinstance(entities, Tensor) or entities.dtype == torch.bool:
+            got = "booleans" if isinstance(entities, Tensor) else type(entities).__name__
+            raise TypeError(sentence("Associatron", name, f"a tensor (M, {self.size}) of -1, 0 and +1", got))
         if entities.ndim != 2 or entities.shape[1] != self.size:
             raise ValueError(sentence("Associatron", name, f"(M, {self.size})", tuple(entities.shape)))
         if entities.numel() and bool(((entities != 0) & (entities.abs() != 1)).any()):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.checks import check_positive
 from ..core.memory import Alphabet, EnergyMemory, ErasableMemory, PairMemory, Recall
-from .patterns import check_patterns, random_signs
+from .patterns import check_pairs, check_patterns, random_signs
 
 
 class BAMPair(NamedTuple):
@@ -61,6 +61,7 @@ class BAM(EnergyMemory[Tensor], PairMemory[Tensor], ErasableMemory[Tensor]):
 
     source: ClassVar[str] = "Kosko 1988, IEEE Trans. SMC 18(1):49-60, doi:10.1109/21.87054"
     alphabet: ClassVar[Alphabet] = "bipolar"
+    takes_unknown: ClassVar[bool] = True
     _low: ClassVar[float] = -1.0
     _letters: ClassVar[Alphabet] = "ternary"  # a unit of a cue that is not known is 0
 
@@ -164,6 +165,7 @@ class BAM(EnergyMemory[Tensor], PairMemory[Tensor], ErasableMemory[Tensor]):
         values = keys if values is None else values
         check_patterns(where, "keys", keys, self.size, self.alphabet)
         check_patterns(where, "values", values, self.value_units, self.alphabet)
+        check_pairs(where, keys, values)
         return self._signs(keys).T @ self._signs(values)
 
     def _coded(self, signs: Tensor) -> Tensor:
@@ -207,6 +209,7 @@ class BinaryBAM(BAM):
     alphabet: ClassVar[Alphabet] = "binary"
     _low: ClassVar[float] = 0.0
     _letters: ClassVar[Alphabet] = "binary"
+    takes_unknown: ClassVar[bool] = False
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

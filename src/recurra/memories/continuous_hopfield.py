@@ -78,6 +78,7 @@ class ContinuousHopfield(EnergyMemory[HopfieldCircuit], ErasableMemory[HopfieldC
         True
     """
 
+    takes_unknown: ClassVar[bool] = True
     source: ClassVar[str] = "Hopfield 1984, PNAS 81:3088-3092, doi:10.1073/pnas.81.10.3088"
 
     size: int = 64
@@ -138,6 +139,7 @@ class ContinuousHopfield(EnergyMemory[HopfieldCircuit], ErasableMemory[HopfieldC
 
     def energy(self, state: HopfieldCircuit, value: Tensor) -> Tensor:
         """(B,) E of outputs (B, N)."""
+        check_patterns(type(self).__name__, "value", value, self.size)
         v = value.double().clamp(-EDGE, EDGE)
         pairs = -0.5 * ((v @ state.conductances) * v).sum(-1)
         height = pairs - v @ state.currents + self.amplifier.stored(v).sum(-1) / self.resistance

@@ -56,6 +56,7 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         True
     """
 
+    takes_unknown: ClassVar[bool] = True
     source: ClassVar[str] = "Krotov & Hopfield 2016, arXiv:1606.01164; Demircigil et al. 2017, arXiv:1702.01929"
 
     size: int = 64
@@ -125,6 +126,7 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def energy(self, state: Tensor, value: Tensor) -> Tensor:
         """(B,) float64 E of configurations (B, N)."""
+        check_patterns(type(self).__name__, "value", value, self.size)
         overlap = value.double() @ state.double().T
         if self.interaction == "exponential":
             return -overlap.logsumexp(-1)
@@ -150,10 +152,10 @@ class DenseAssociativeMemory(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def read(self, state: Tensor, cue: Tensor) -> Recall:
         """Recall from cues (B, N): in machine code on the CPU, with the same turns as `trajectory`."""
+        check_patterns(type(self).__name__, "cue", cue, self.size, "ternary")
         if cue.device.type != "cpu" or not len(state):
             value, steps, converged, _ = self._run(state, cue, keep=False)
             return Recall(value, steps, converged)
-        check_patterns(type(self).__name__, "cue", cue, self.size, "ternary")
         letters = state.to(torch.int8)
         spins = cue.to(torch.int8, copy=True).contiguous()
         overlaps = (cue.float() @ state.float().T).to(torch.int32).contiguous()  # whole numbers, exact

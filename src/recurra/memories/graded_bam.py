@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.checks import check_choice, check_positive, sentence
 from ..core.memory import EnergyMemory, ErasableMemory, PairMemory, Recall
 from .graded import EDGE, Graded, Response
-from .patterns import check_patterns, random_signs
+from .patterns import check_pairs, check_patterns, random_signs
 
 
 class GradedPair(NamedTuple):
@@ -46,6 +46,7 @@ class _GradedBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(sentence(where, name, "positive and finite", value))
 
+    takes_unknown: ClassVar[bool] = True
     _times: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -142,6 +143,7 @@ class _GradedBAM(EnergyMemory[Tensor], PairMemory[Tensor]):
         values = keys if values is None else values
         check_patterns(where, "keys", keys, self.size, self.alphabet)
         check_patterns(where, "values", values, self.value_units, self.alphabet)
+        check_pairs(where, keys, values)
         return keys.double(), values.double()
 
 

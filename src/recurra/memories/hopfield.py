@@ -167,6 +167,8 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
         return spins
 
     def _check_shape(self, name: str, patterns: Tensor) -> None:
+        if not isinstance(patterns, Tensor):
+            raise TypeError(sentence(type(self).__name__, name, f"a tensor (M, {self.size})", type(patterns).__name__))
         if patterns.ndim != 2 or patterns.shape[1] != self.size:
             raise ValueError(sentence(type(self).__name__, name, f"(M, {self.size})", tuple(patterns.shape)))
 
@@ -178,7 +180,7 @@ class CoupledUnits(ErasableMemory[HopfieldState]):
         if values.dtype == torch.bool:
             hint = "BinaryHopfield takes units of 0 and 1; 2 * x - 1 makes them -1 and +1."
             raise TypeError(sentence(type(self).__name__, "patterns", self._letters(), "booleans", hint))
-        spins = values.to(torch.int8)
+        spins = values.to(torch.int8).contiguous()
         if spins.numel() and (int(spins.min()) < -1 or int(spins.max()) > 1 or bool((spins != values).any())):
             got = f"numbers from {float(values.min()):g} to {float(values.max()):g}"
             hint = "0 in a cue stands for a unit that is not known."
@@ -298,6 +300,7 @@ class Hopfield(CoupledUnits, EnergyMemory[HopfieldState]):
 
     def energy(self, state: HopfieldState, value: Tensor) -> Tensor:
         """(B,) float64, see above."""
+        self._check_shape("value", value)
         spins = self._spins(value)
         inner = self.fields(state, spins).double()
         outer = self._outer(state)
@@ -381,6 +384,7 @@ class BinaryHopfield(Hopfield):
 
     def energy(self, state: HopfieldState, value: Tensor) -> Tensor:
         """(B,) float64, in units of 1 / N of T."""
+        self._check_shape("value", value)
         firing = value.double()
         return -0.5 * self.rule.unit(self.size) * ((firing @ state.couplings.double()) * firing).sum(-1)
 
@@ -394,7 +398,7 @@ class BinaryHopfield(Hopfield):
 
     def _spins(self, values: Tensor) -> Tensor:
         doubled = 2.0 * values.float() - 1
-        spins = doubled.to(torch.int8)
+        spins = doubled.to(torch.int8).contiguous()
         if spins.numel() and (int(spins.min()) < -1 or int(spins.max()) > 1 or bool((spins != doubled).any())):
             got = f"numbers from {float(values.min()):g} to {float(values.max()):g}"
             hint = "0.5 in a cue stands for a unit that is not known."
@@ -479,7 +483,7 @@ class SynchronousHopfield(CoupledUnits):
             self.max_steps,
             threads=threads,
         )
-        if bool(wrong.any()):
+        if bool(wrong.any()) or cue.dtype == torch.bool:
             self._spins(cue)
         return Recall(value.to(cue.dtype), steps, still.bool())
 

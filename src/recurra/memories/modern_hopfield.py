@@ -138,6 +138,7 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def energy(self, state: Tensor, value: Tensor) -> Tensor:
         """(B,) E of configurations (B, N); never negative."""
+        self._check("value", value)
         wide, stored = value.double(), state.double()
         if self.similarity == "distance":
             if not len(stored):
@@ -149,12 +150,14 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
         height = 0.5 * wide.square().sum(-1) - lse + math.log(max(len(stored), 1)) / self.beta + 0.5 * most
         return height.to(value.dtype)
 
-    def _completed(self, stored: Tensor, cue: Tensor) -> Tensor:
+    def _completed(self, state: Tensor, cue: Tensor) -> Tensor:
         """(B, N) cues with what one update by their known numbers alone says of the others."""
+        floating = isinstance(cue, Tensor) and cue.is_floating_point()
+        self._check("cue", torch.where(cue.isnan(), 0.0, cue) if floating else cue)
         known = ~cue.isnan()
-        self._check("cue", torch.where(known, cue, 0.0))
         if bool(known.all()):
             return cue
+        stored = state.to(cue.dtype)
         if not len(stored):
             return cue.nan_to_num()
         if self.similarity == "overlap":
@@ -172,12 +175,12 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     def trajectory(self, state: Tensor, cue: Tensor) -> Tensor:
         """(T, B, N) the cue, its unknown numbers filled, then every update; rows that stand still are repeated."""
-        cue = self._completed(state.to(cue.dtype), cue)
+        cue = self._completed(state, cue)
         return torch.stack([cue, *self._run(state, cue, keep=True)[3]])
 
     def _run(self, state: Tensor, cue: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        cue = self._completed(state, cue)
         stored = state.to(cue.dtype)
-        cue = self._completed(stored, cue)
         steps = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
         done = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
         path: list[Tensor] = []

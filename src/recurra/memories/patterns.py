@@ -57,6 +57,12 @@ def check_patterns(where: str, name: str, value: Tensor, size: int, alphabet: Al
         raise ValueError(sentence(where, name, f"of {words}", f"a {float(odd[0]):g}", hint))
 
 
+def check_pairs(where: str, keys: Tensor, values: Tensor) -> None:
+    """Raise unless there are as many values as keys."""
+    if len(keys) != len(values):
+        raise ValueError(sentence(where, "values", f"{len(keys)} rows, one for each key", len(values)))
+
+
 def without(where: str, patterns: Tensor, gone: Tensor) -> Tensor:
     """The rows of ``patterns`` (M, N) without those of ``gone``, each taken out once, the newest first.
 

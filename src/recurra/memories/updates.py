@@ -155,7 +155,7 @@ def all_at_once(
         odd = 0
         for i in range(size):
             unit = cue[b, i]
-            if unit * unit != abs(unit):
+            if not (unit * unit == abs(unit) and abs(unit) <= f32(1.0)):
                 odd = odd + 1
             room[own, 0, i] = unit
             room[own, 1, i] = f32(2.0)
