@@ -91,6 +91,11 @@ def test_spike_delays_ask_for_the_time_since_the_last_spike() -> None:
         assert set(since.tolist()) <= {6, 7, 8, 9}
         torch.testing.assert_close(targets[places[1:], b, 0], (since - 6) / 3)
         assert weights[:, b].nonzero().flatten().tolist() == places[1:].tolist()
+    xs, targets, _ = spike_delays(20, 5, torch.Generator().manual_seed(1), base=6, num_delays=3, doubling=True)
+    for b in range(5):
+        places = xs[:, b, 0].nonzero().flatten()
+        assert set(places.diff().tolist()) == {6, 12, 24}
+        torch.testing.assert_close(targets[places[1:], b, 0], (places.diff() / 6).log2() / 2)
     with pytest.raises(ValueError, match=r"^spike_delays: num_delays must be at least 2, got 1"):
         spike_delays(2, 2, num_delays=1)
 

@@ -28,12 +28,13 @@ def spike_delays(
     *,
     base: int = 10,
     num_delays: int = 2,
+    doubling: bool = False,
 ) -> Spikes:
-    """Measure spike delays (MSD): at each spike, how long is it since the last one?
+    """Measure spike delays (MSD; NMSD if doubling): at each spike, how long is it since the last one?
 
-    The intervals are ``base + d`` steps, d drawn from 0 .. num_delays - 1; a first spike stands at step 0. At every later spike
-    the target is d / (num_delays - 1), so a net that counts makes no error, and one that sees the present alone has at best the
-    variance of d.
+    The intervals are ``base + d`` steps, or ``base 2^d`` if doubling, d drawn from 0 .. num_delays - 1; a first spike stands at
+    step 0. At every later spike the target is d / (num_delays - 1), so a net that counts makes no error, and one that sees the
+    present alone has at best the variance of d.
 
     Args:
         num_intervals: K of each row.
@@ -41,23 +42,28 @@ def spike_delays(
         generator: source of the intervals.
         base: F, the shortest interval.
         num_delays: how many different intervals there are.
+        doubling: the intervals grow with a power of two, so the target is not linear in what is counted (NMSD).
 
     Returns:
         T is that of the longest row; behind a row's last spike all is 0.
 
     Source:
-        Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143, task MSD (from memory)
+        Gers, Schraudolph & Schmidhuber 2002, JMLR 3:115-143, tasks MSD and NMSD (from memory; the
+        intervals of NMSD with a question mark)
 
     Example:
         >>> xs, targets, weights = spike_delays(3, 2, torch.Generator().manual_seed(0), base=4)
         >>> xs[:, 0, 0].nonzero().flatten().diff().tolist(), targets[weights[:, 0] > 0, 0, 0].tolist()
         ([4, 5, 5], [0.0, 1.0, 1.0])
+        >>> xs, _, _ = spike_delays(3, 2, torch.Generator().manual_seed(0), base=4, doubling=True)
+        >>> xs[:, 0, 0].nonzero().flatten().diff().tolist()
+        [4, 8, 8]
     """
     check_positive("spike_delays", num_intervals=num_intervals, batch_size=batch_size, base=base)
     if num_delays < 2:
         raise ValueError(sentence("spike_delays", "num_delays", "at least 2", num_delays))
     delays = torch.randint(0, num_delays, (num_intervals, batch_size), generator=generator)
-    places = (base + delays).cumsum(0)
+    places = (base * 2**delays if doubling else base + delays).cumsum(0)
     rows = torch.arange(batch_size).expand(num_intervals, -1)
     xs = torch.zeros(int(places[-1].max()) + 1, batch_size, 1)
     targets, weights = torch.zeros_like(xs), torch.zeros(xs.shape[:2])
