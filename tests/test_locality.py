@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recurra.analysis import Places, audit, carry_bytes, peak_bytes
 from recurra.cells import ElmanCell, GRUCell, IndRNNCell, LSTMCell
 from recurra.core import Cell, Chunk, CrossEntropy, Estimate, LearningRule, Loss, SequenceLoss
-from recurra.learning import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
+from recurra.learning import BPTT, EKF, RTRL, UORO, HessianFree, SnAp, TruncatedBPTT
 from recurra.wrappers import LayerNorm, Readout, Stack
 
 
@@ -42,6 +42,13 @@ def test_units_that_see_only_themselves_make_the_exact_rule_local() -> None:
     assert audit(RTRL(), IndRNNCell(2, 4)).in_space
     assert audit(SnAp(1), ElmanCell(2, 4)).in_space
     assert not audit(SnAp(2), ElmanCell(2, 4)).in_space
+
+
+def test_steps_are_online_only_where_the_state_is_carried() -> None:
+    """A Kalman filter goes along; whole steps of a chunk begin again with each, and have to see it at once."""
+    along, again = audit(EKF(), ElmanCell(2, 3)), audit(HessianFree(num_iterations=5), ElmanCell(2, 3))
+    assert (along.at_once, along.in_time, along.in_space) == (1, True, False)
+    assert (again.at_once, again.in_time, again.in_space) == (None, False, False)
 
 
 def test_fixed_random_feedback_is_connections() -> None:

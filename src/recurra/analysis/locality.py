@@ -66,7 +66,8 @@ def audit(rule: LearningRule[Any], cell: Cell, loss: Loss | None = None, *, seed
 
     Time: a rule that says the same of a stream in single steps as of the whole needs one step at a time; it is local in time
     if what it holds then does not grow from step 20 to step 40. Otherwise it has to see the stream at once, and what it holds
-    meanwhile is counted. A rule whose directions are steps moves the parameters as it goes; it is asked in single steps.
+    meanwhile is counted. A rule whose directions are steps moves the parameters as it goes; it needs one step at a time if the
+    net puts out the same in single steps as at once, so if it carries the net's state.
 
     Args:
         rule: on trial.
@@ -321,13 +322,17 @@ def _places_of(follow: Places, t: Tensor) -> list[list[int]]:
 def _time(rule: LearningRule[Any], cell: Cell, loss: Loss, seed: int) -> dict[str, Any]:
     """How many steps must be seen at once, and what is held, for streams of two lengths."""
     long = _stream(cell, STEP_BY_STEP[-1], seed)
-    whole = rule.step(cell, rule.init(cell, 1, seed=seed), _cut(long, 0, AT_ONCE[-1]), loss)[1].direction
-    carry, total = rule.init(cell, 1, seed=seed), dict[str, Tensor]()
+    whole = rule.step(cell, rule.init(cell, 1, seed=seed), _cut(long, 0, AT_ONCE[-1]), loss)[1]
+    carry, total, outputs = rule.init(cell, 1, seed=seed), dict[str, Tensor](), []
     for t in range(AT_ONCE[-1]):
         carry, estimate = rule.step(cell, carry, _cut(long, t, t + 1), loss)
         total = {n: total.get(n, torch.zeros_like(d)) + d for n, d in estimate.direction.items()}
-    same = all(torch.allclose(total[n], d, rtol=1e-6, atol=1e-9) for n, d in whole.items())
-    online = same or rule.kind == "step"
+        outputs.append(estimate.outputs)
+    found, wanted = total, whole.direction
+    if rule.kind == "step":
+        pairs = zip(tree.leaves(tree.concatenate(outputs)), tree.leaves(whole.outputs))
+        found, wanted = ({str(n): leaf for n, leaf in enumerate(leaves)} for leaves in zip(*pairs))
+    online = all(torch.allclose(found[n], d, rtol=1e-6, atol=1e-9) for n, d in wanted.items())
     held, lengths = [], STEP_BY_STEP if online else AT_ONCE
     for num_steps in lengths:
         chunk = _cut(long, 0, num_steps)

@@ -75,19 +75,19 @@ def conjugate_gradients(
     x = start
     rest = wanted - product(x)
     along = rest
-    square = float(rest @ rest)
+    square = rest @ rest
     tiny = torch.finfo(wanted.dtype).eps ** 2 * float(wanted @ wanted)
     kept, heights, due = [x], [-0.5 * float(x @ (rest + wanted))], 1
     for i in range(1, most + 1):
-        if square <= tiny:
+        if float(square) <= tiny:
             break
         curved = product(along)
-        curvature = float(along @ curved)
-        if not 0 < curvature < math.inf:
+        curvature = along @ curved
+        if not 0 < float(curvature) < math.inf:
             break
         x = x + (square / curvature) * along
         rest = rest - (square / curvature) * curved
-        before, square = square, float(rest @ rest)
+        before, square = square, rest @ rest
         along = rest + (square / before) * along
         heights.append(-0.5 * float(x @ (rest + wanted)))
         if i >= due:
