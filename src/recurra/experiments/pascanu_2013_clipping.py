@@ -85,14 +85,14 @@ class Pascanu2013Clipping(Experiment):
         Claim("plain_success", 0.5, "lower", "falls with T", "neither, longest sequences", "from memory", control=True),
     )
 
-    num_seeds: int = 3
+    num_seeds: int = 5
     hidden_size: int = 50
     lengths: tuple[int, ...] = (50, 100)
     first_length: int = 20
     growth: float = 1.02
     enough: float = 0.15
     test_lengths: tuple[tuple[int, int], ...] = ((50, 10000), (100, 10000), (200, 2000), (500, 500), (2000, 200))
-    num_updates: int = 25_000
+    num_updates: int = 40_000
     batch_size: int = 20
     lr: float = 0.01
     momentum: float = 0.9
