@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Self
 
 import torch
@@ -35,15 +36,17 @@ _LINEAR = SquaredError(squash=False)
 class Hochreiter1997Multiplication(Experiment):
     """Multiplying two marked numbers of a sequence of 105: memory cells are not made for sums alone.
 
-    The net of the adding problem, one sequence after the other, truncated gradient. A trial ends when, of the last 2,000
-    sequences, at most 140 (later 13) were wrong, with an error of 0.04 or more; it is then tested on 2,560 new ones. Tanh
-    units (Elman) that learn by backpropagation through time and Adam fail.
+    The net of the adding problem, one sequence after the other, truncated gradient. A trial is tested on 2,560 new sequences
+    when, of the last 2,000, few enough were wrong (an error of 0.04 or more), and once more when still fewer were. Tanh units
+    (Elman) that learn by backpropagation through time and Adam fail.
 
     Args:
         num_trials: trials.
         most: sequences that a trial may take.
-        lr: learning rate of gradient descent.
-        weight_range: weights begin in U(-a, a); the input gates' biases at -3 and -6.
+        lr: learning rate of gradient descent until the looser criterion holds.
+        lr_strict: the same from then on.
+        weight_range: weights begin in U(-a, a).
+        input_gate_bias: where the biases of the input gates of the two blocks begin.
         allowed: wrong sequences of the last 2,000 at which a trial is tested, the looser one first.
         block: the criterion is looked at after so many sequences.
         num_test: sequences of a test.
@@ -54,12 +57,17 @@ class Hochreiter1997Multiplication(Experiment):
     Source:
         Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.5 and table 8 (read in a copy)
     Differs:
-        The output is linear, weights begin in a range of 0.3 and the input gates' biases at -3 and -6; the paper has a logistic
-        output, 0.1, and random biases (its table 10). With random biases, 0.1 and a linear output, two of three trials passed
-        the looser criterion, after 400,000 and 590,000 sequences, with 150 and 162 of 2,560 wrong, and the third saturated;
-        with a logistic output one of two, after 513,000. None passed the stricter one within 1,300,000. One trial where the
-        paper has ten. The table's mean squared error cannot be one where 99 % of the errors are below 0.04, so wrong sequences
-        are counted instead. Counted in whole blocks.
+        The paper has a logistic output, weights in 0.1, random biases (its table 10) and a learning rate of 0.1 throughout, and
+        stops at 140 and 13 wrong sequences of 2,000. Ours have a linear output, weights in 0.5, biases of the input gates at
+        -4 and -6, a learning rate of 0.5 that is 0.1 once the looser criterion holds, and stop at 60 and 6: at 140 and 13 of
+        2,000, 179 and 17 of 2,560 are what is to be expected, more than the paper's 139 and 14. With a range of 0.1, random
+        biases and a linear output one of 16 nets passed the looser criterion within 500,000 sequences; with 0.5, -4 and -6 and
+        a rate of 0.5 throughout, 11 within 250,000, but few then settle, as single sequences still move the weights far;
+        0.3 throughout let 12 of 16 pass the stricter one within 800,000. A logistic output, gradients cut to a norm of 0.1,
+        ranges of 0.3 and 1 and rates of 0.8 and 1 were no better (float32 nets of the same equations, of other seeds).
+        Five trials where the paper has ten. Where a trial never learns, the number of sequences is infinite. The table's mean
+        squared error cannot be one where 99 % of the errors are below 0.04, so wrong sequences are counted instead. Counted in
+        whole blocks.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e5-multiplication"
@@ -72,12 +80,14 @@ class Hochreiter1997Multiplication(Experiment):
         Claim("wrong_share_elman", 0.5, "higher", "", "tanh units, BPTT and Adam", control=True),
     )
 
-    num_trials: int = 1
+    num_trials: int = 5
     most: int = 1_300_000
-    lr: float = 0.1
-    weight_range: float = 0.3
-    allowed: tuple[int, int] = (140, 13)
-    block: int = 500
+    lr: float = 0.5
+    lr_strict: float = 0.1
+    weight_range: float = 0.5
+    input_gate_bias: tuple[float, float] = (-4.0, -6.0)
+    allowed: tuple[int, int] = (60, 6)
+    block: int = 5000
     num_test: int = 2560
     elman_size: int = 16
     elman_most: int = 50_000
@@ -103,13 +113,15 @@ class Hochreiter1997Multiplication(Experiment):
                 num_blocks=2,
                 block_size=2,
                 weight_range=self.weight_range,
-                input_gate_bias=(-3.0, -6.0),
+                input_gate_bias=self.input_gate_bias,
                 generator=generator,
             )
             learner = Learner(net, _LINEAR, self.lr)
 
-            def present(count: int, learner: Learner = learner, generator: torch.Generator = generator) -> Answers:
-                return learner.learn(marked_numbers(100, count, generator, operation="product"))
+            def present(
+                lr_factor: float, count: int, learner: Learner = learner, generator: torch.Generator = generator
+            ) -> Answers:
+                return learner.learn(marked_numbers(100, count, generator, operation="product"), lr_factor)
 
             def told(before: int, most: int, seed: int = seed) -> Callable[[float], None]:
                 done = progress("product")
@@ -120,7 +132,7 @@ class Hochreiter1997Multiplication(Experiment):
                 return float((learner.try_out(test).largest_error >= TOLERANCE).sum())
 
             first = until_right(
-                present,
+                partial(present, 1.0),
                 tolerance=TOLERANCE,
                 num_wrong=self.allowed[0],
                 most=self.most,
@@ -131,7 +143,7 @@ class Hochreiter1997Multiplication(Experiment):
             wrong_loose.append(wrong())
             left = self.most - first.presented
             second = until_right(
-                present,
+                partial(present, self.lr_strict / self.lr if first.solved else 1.0),
                 tolerance=TOLERANCE,
                 num_wrong=self.allowed[1],
                 most=left,
