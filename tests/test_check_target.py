@@ -92,7 +92,7 @@ def test_a_faulty_cell_is_told_what_it_breaks(mine: Path):
 @pytest.mark.parametrize(
     ("target", "error", "message"),
     [
-        ("Mine", ValueError, "check: target must be MODULE:CLASS or FILE.py:CLASS, got 'Mine'."),
+        ("Xyz", ValueError, "check: target must be MODULE:CLASS, FILE.py:CLASS or a name of the catalog, got 'Xyz'."),
         ("none.py:Mine", ValueError, "check: the file must be an existing Python file, got 'none.py'."),
         (
             "no_such_module:Mine",
@@ -105,11 +105,16 @@ def test_a_faulty_cell_is_told_what_it_breaks(mine: Path):
             ValueError,
             "check: the class must be in my_cells_for_check, got 'Mines'. Did you mean Mine?",
         ),
-        ("my_cells_for_check:number", TypeError, "check: number must be a subclass of recurra.core.Cell, got int."),
+        (
+            "my_cells_for_check:number",
+            TypeError,
+            "check: number must be a subclass of recurra.core.Cell or "
+            "recurra.core.AssociativeMemory or recurra.core.SpinDynamics, got int.",
+        ),
         (
             "my_cells_for_check:HoistedCell",
             TypeError,
-            "check: HoistedCell must be a complete cell, got an abstract class. "
+            "check: HoistedCell must be complete, got an abstract class. "
             "It does not define advance, examples, initial_state, project.",
         ),
         (
@@ -129,6 +134,37 @@ def test_messages(mine: Path, target: str, error: type[Exception], message: str)
     with pytest.raises(error) as found:
         check_target(target, lambda line: None)
     assert str(found.value) == message
+
+
+@pytest.mark.parametrize("name", ["Wolff", "willshaw", "elman"])
+def test_one_of_the_catalog(name: str):
+    lines: list[str] = []
+    assert check_target(name, lines.append) == 0
+    assert name in lines[0].lower() + lines[0]
+    assert "0 broken" in lines[-1]
+    assert any("engine" in line for line in lines) == (name == "elman")
+
+
+def test_a_memory_and_a_dynamics_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("spins_for_check.py").write_text(
+        "from recurra.memories import SequentialHeatBath, Willshaw\n"
+        "class Warm(SequentialHeatBath):\n"
+        "    'Its bath is warmer than it says.'\n"
+        "    def run(self, system, spins, beta, generator):\n"
+        "        return super().run(system, spins, 0.8 * beta, generator)\n"
+        "class Mine(Willshaw):\n"
+        "    'Few units are active.'\n"
+    )
+    lines: list[str] = []
+    assert check_target("spins_for_check.py:Warm", lines.append) == 1
+    assert any("stationary" in line and "BROKEN" in line for line in lines)
+    assert check_target("spins_for_check.py:Mine", lines.append) == 0
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(ValueError, match=r"a name of the catalog, got 'Hopfeld'\. Did you mean Hopfield"):
+        check_target("Hopfeld", print)
 
 
 def test_a_module_that_fails_is_one_sentence(mine: Path):

@@ -1,4 +1,4 @@
-"""``recurra check``: the laws, on the whole catalog or on a cell of your own."""
+"""``recurra check``: the laws, on the whole catalog, on one of it, or on a class of your own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ EVERY = 50  # cells between two writes of the record
 @command
 def check(
     target: Annotated[
-        str | None, typer.Argument(help="module:MyCell or file.py:MyCell.", show_default="everything in the catalog")
+        str | None,
+        typer.Argument(
+            help="A cell, memory or dynamics: a name of the catalog, module:Mine or file.py:Mine.",
+            show_default="everything in the catalog",
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every size and type, not one drawn for each law.")] = False,
     device: Annotated[str, typer.Option(help="Where to run the catalog: cpu, cuda, ...")] = "cpu",
@@ -32,7 +36,9 @@ def check(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time, for the catalog or --random-cells.")] = 1,
 ) -> None:
-    """Ask cells for every law: gradients, causality, streaming, padding, all engines. Exit code 1 if one is broken."""
+    """Ask for every law: gradients, causality, streaming, padding, all engines; of memories and spins energy, patterns that
+    stay, detailed balance. Exit code 1 if one is broken.
+    """
     if random_cells or out is not None:
         if target is not None or full or device != "cpu" or random_cells < 1:
             hint = "--out goes with --random-cells; these with no TARGET, --full or --device."

@@ -1,4 +1,4 @@
-"""The laws on a user's own cell: what ``recurra check mymodule:MyCell`` runs."""
+"""The laws on one class, of the house or a user's own: what ``recurra check mymodule:MyCell`` runs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from ..core.catalog import members
 from ..core.cell import Cell
 from ..core.checks import sentence
+from ..core.memory import AssociativeMemory
+from ..core.spins import SpinDynamics
 from .families import laws
 from .law import STATUSES, Law, Outcome
 from .settings import drawn_setting, instances
 
+BASES: dict[str, type] = {"cells": Cell, "memories": AssociativeMemory, "dynamics": SpinDynamics}
 MOST_SHOWN = 20  # broken laws that are spelt out
 
 
 def check_target(target: str, write: Callable[[str], object] = print) -> int:
-    """Run every law of cells, and of all engines, on the examples of a cell, and print what came of it.
+    """Run every law of its family on the examples of a cell, a memory or a dynamics of spins, those of all engines on a cell,
+    and print what came of it.
 
     Args:
-        target: ``"mymodule:MyCell"`` or ``"path/file.py:MyCell"``.
+        target: ``"mymodule:MyCell"``, ``"path/file.py:MyCell"``, or a name of the catalog.
         write: takes the lines of the report.
 
     Returns:
@@ -32,17 +38,18 @@ def check_target(target: str, write: Callable[[str], object] = print) -> int:
 
     Raises:
         ValueError: the target, the module or the class is not there, or the class has no examples.
-        TypeError: the class is no `Cell`.
+        TypeError: the class is none of these.
     """
-    kind = load_cell(target)
+    kind = load_class(target, "check", BASES) if ":" in target else _of_the_house(target)
+    family = next(name for name, base in BASES.items() if issubclass(kind, base))
     cells = examples_of(kind)
     write(f"{kind.__name__}: {len(cells)} example{'s' if len(cells) > 1 else ''}")
     found: list[tuple[Law, Outcome]] = []
-    for law in laws("cells"):
+    for law in laws(family):
         outcomes = [law.judge(cell, setting=drawn_setting(str(i), law.name)) for i, cell in enumerate(cells)]
         write(f"  {law.name:<20} {_verdict(outcomes)}")
         found += [(law, outcome) for outcome in outcomes]
-    for name, engine in instances("engines"):
+    for name, engine in instances("engines") if family == "cells" else ():
         items = [
             (law, law.judge(engine, cell, setting=drawn_setting(str(i), name, law.name)))
             for i, cell in enumerate(cells)
@@ -76,17 +83,37 @@ def _counted(outcomes: list[Outcome]) -> str:
     return ", ".join(f"{n} {status}" for status, n in counts.items() if n or status in ("holds", "broken"))
 
 
+def _of_the_house(name: str) -> type:
+    """The class of the catalog with that name, upper and lower case and a trailing "Cell" being free."""
+    own = {key: item for family in BASES for key, item in members(family).items()}
+    keys = {key.lower(): key for key in own}
+    keys.update({key.removesuffix("cell"): keys[key] for key in list(keys) if key.removesuffix("cell") not in keys})
+    if name.lower() in keys:
+        return own[keys[name.lower()]]
+    near = difflib.get_close_matches(name.lower(), keys, n=2, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(dict.fromkeys(keys[key] for key in near))}?" if near else ""
+    want = "MODULE:CLASS, FILE.py:CLASS or a name of the catalog"
+    raise ValueError(sentence("check", "target", want, repr(name), hint))
+
+
 def load_cell(target: str, where: str = "check") -> type[Cell]:
-    """The cell class that a target names.
+    """The cell class that a target names; see `load_class`."""
+    return load_class(target, where, {"cells": Cell})
+
+
+def load_class(target: str, where: str, bases: dict[str, type]) -> type[Any]:
+    """The class that a target names.
 
     Args:
         target: ``"mymodule:MyCell"`` or ``"path/file.py:MyCell"``.
         where: the command that asks, for messages.
+        bases: of which it must be a subclass.
 
     Raises:
         ValueError: no such module or class.
-        TypeError: the class is no `Cell`, or abstract.
+        TypeError: the class is of another kind, or abstract.
     """
+    kinds = tuple(bases.values())
     place, _, name = target.rpartition(":")
     if not place or not name:
         raise ValueError(sentence(where, "target", "MODULE:CLASS or FILE.py:CLASS", repr(target)))
@@ -94,21 +121,22 @@ def load_cell(target: str, where: str = "check") -> type[Cell]:
     kind = getattr(module, name, None)
     if kind is None:
         classes = [(key, item) for key, item in vars(module).items() if inspect.isclass(item)]
-        own = [key for key, item in classes if issubclass(item, Cell) and item.__module__ == module.__name__]
+        own = [key for key, item in classes if issubclass(item, kinds) and item.__module__ == module.__name__]
         near = difflib.get_close_matches(name, own, n=2, cutoff=0.4)
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(sentence(where, "the class", f"in {place}", repr(name), hint))
-    if not inspect.isclass(kind) or not issubclass(kind, Cell):
+    if not inspect.isclass(kind) or not issubclass(kind, kinds):
         what = kind.__name__ if inspect.isclass(kind) else type(kind).__name__
-        raise TypeError(sentence(where, name, "a subclass of recurra.core.Cell", what))
+        want = " or ".join(f"recurra.core.{each.__name__}" for each in kinds)
+        raise TypeError(sentence(where, name, f"a subclass of {want}", what))
     if inspect.isabstract(kind):
-        missing = ", ".join(sorted(kind.__abstractmethods__))
-        raise TypeError(sentence(where, name, "a complete cell", "an abstract class", f"It does not define {missing}."))
+        missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
+        raise TypeError(sentence(where, name, "complete", "an abstract class", f"It does not define {missing}."))
     return kind
 
 
-def examples_of(kind: type[Cell]) -> list[Cell]:
-    """The instances that a cell class offers.
+def examples_of(kind: type[Any]) -> list[Any]:
+    """The instances that a class offers.
 
     Raises:
         ValueError: there is none, or making them fails.
