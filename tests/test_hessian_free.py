@@ -197,3 +197,11 @@ def test_messages() -> None:
     with pytest.raises(TypeError, match=r"HessianFree: _Whole is a loss of whole sequences; use BPTT\(\)\."):
         rule.step(cell, rule.init(cell, 1), Chunk(torch.zeros(2, 1, D), torch.zeros(2, 1, H)), _Whole())
     assert rule.supports(nn.Linear(2, 2), MeanSquaredError()) == "it looks at the states of a Cell, not of Linear."
+
+
+def test_steps_of_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    chunk = Chunk(torch.zeros(3, 1, 2), torch.zeros(3, 1, 2))
+    with pytest.raises(ValueError, match=r"^fit: rule must be one of gradients for several processes, got HessianFree"):
+        fit(ElmanCell(2, 2), [chunk], MeanSquaredError(), rule=HessianFree())

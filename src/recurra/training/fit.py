@@ -86,6 +86,7 @@ def fit(
 
     Raises:
         TypeError: the rule does not support the module or the loss.
+        ValueError: nothing learns; an epoch without a chunk; several processes and a rule of kind "step".
         FloatingPointError: a loss or a direction is NaN or infinite; the parameters are those of the step before.
 
     Example:
@@ -101,6 +102,9 @@ def fit(
     reason = rule.supports(module, loss)
     if reason is not None:
         raise TypeError(f"{type(rule).__name__}: {reason}")
+    if rule.kind == "step" and _num_processes() > 1:
+        got = f"{type(rule).__name__}, whose steps do not add up"
+        raise ValueError(sentence("fit", "rule", "one of gradients for several processes", got))
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(sentence("fit", "module", "one with parameters that learn", type(module).__name__))
@@ -141,7 +145,7 @@ def _apply(
 ) -> tuple[float, float]:
     """One update; returns the mean loss and the norm of the mean direction."""
     total, weight, direction = float(estimate.loss), float(estimate.weight), estimate.direction
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _num_processes() > 1:
         total, weight, direction = _summed(total, weight, direction)
     mean = total / weight if weight else 0.0
     norm = float(torch.stack([d.detach().float().norm() for d in direction.values()]).norm()) if direction else 0.0
@@ -165,6 +169,11 @@ def _apply(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return mean, norm
+
+
+def _num_processes() -> int:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
 
 
 def _summed(total: float, weight: float, direction: dict[str, torch.Tensor]) -> tuple[float, float, dict[str, Any]]:
