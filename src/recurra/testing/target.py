@@ -131,7 +131,8 @@ def load_class(target: str, where: str, bases: dict[str, type]) -> type[Any]:
         raise TypeError(sentence(where, name, f"a subclass of {want}", what))
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
-        raise TypeError(sentence(where, name, "complete", "an abstract class", f"It does not define {missing}."))
+        want = "a complete cell" if kinds == (Cell,) else "complete"
+        raise TypeError(sentence(where, name, want, "an abstract class", f"It does not define {missing}."))
     return kind
 
 
