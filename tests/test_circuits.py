@@ -138,6 +138,9 @@ def test_mistakes() -> None:
         (lambda: MemristiveCircuit(one[None], one, xi=-1.0), "xi must be at least 0"),
         (lambda: relax(MemristiveCircuit(one[None], one), one, torch.tensor([1.0, 1.0])), "times must be increasing"),
         (lambda: relax(MemristiveCircuit(one[None], one), 2 * one, torch.tensor([1.0])), "start must be"),
+        (lambda: relax(MemristiveCircuit(one[None], one), 2 * one, torch.tensor([1.0])), "got from 2 to 2"),
+        (lambda: MemristiveCircuit(one[None], torch.nan * one), "sources must be finite, got NaN or infinity"),
+        (lambda: MemristiveCircuit(one[None], one, alpha=float("nan")), "alpha must be finite, got nan"),
         (lambda: relax(MemristiveCircuit(one[None], one), one, torch.tensor([1.0]), 0.0), "tolerance must be above 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,7 +99,8 @@ class MemristiveCircuit:
         beta: V s, how slowly currents move it.
         xi: contrast of the resistances.
     Raises:
-        ValueError: shapes that do not fit, columns that are not orthonormal, beta or xi out of range.
+        ValueError: shapes that do not fit, columns that are not orthonormal, numbers that are not finite, beta or xi out of
+            range.
     Source:
         Caravelli, Traversa & Di Ventra 2017, Phys. Rev. E 95:022140, doi:10.1103/PhysRevE.95.022140 (the abstract read, the
         equation from a page about it)
@@ -123,6 +125,10 @@ class MemristiveCircuit:
         away = (basis.T @ basis - torch.eye(basis.shape[1], dtype=basis.dtype)).abs()
         if away.numel() and not float(away.max()) < 1e-5:
             raise ValueError(sentence(name, "basis", "of orthonormal columns", f"Q'Q off by {float(away.max()):.1e}"))
+        if not bool(self.sources.isfinite().all()):
+            raise ValueError(sentence(name, "sources", "finite", "NaN or infinity"))
+        if not math.isfinite(self.alpha):
+            raise ValueError(sentence(name, "alpha", "finite", self.alpha))
         if not self.beta > 0:
             raise ValueError(sentence(name, "beta", "above 0", self.beta))
         if not self.xi >= 0:
@@ -227,10 +233,11 @@ def relax(circuit: MemristiveCircuit, start: Tensor, times: Tensor, tolerance: f
     where = "relax"
     if times.ndim != 1 or not len(times) or float(times[0]) < 0 or bool((times.diff() <= 0).any()):
         raise ValueError(sentence(where, "times", "increasing from 0 on", times.tolist()[:5]))
-    if start.shape != (circuit.num_memristors,) or not bool(((start >= 0) & (start <= 1)).all()):
-        raise ValueError(
-            sentence(where, "start", f"({circuit.num_memristors},) memories in [0, 1]", tuple(start.shape))
-        )
+    if start.shape != (circuit.num_memristors,):
+        raise ValueError(sentence(where, "start", f"({circuit.num_memristors},) memories", tuple(start.shape)))
+    if not bool(((start >= 0) & (start <= 1)).all()):
+        got = f"from {float(start.min()):g} to {float(start.max()):g}"
+        raise ValueError(sentence(where, "start", "memories in [0, 1]", got))
     if not tolerance > 0:
         raise ValueError(sentence(where, "tolerance", "above 0", tolerance))
     w, now, kept, steps, rejected = start.clone(), 0.0, [], 0, 0

@@ -31,7 +31,8 @@ class ModernHopfield(EnergyMemory[Tensor], ErasableMemory[Tensor]):
 
     Overlaps favour long patterns: where lengths differ, a short one is not its own recall. With ``similarity="distance"`` it is
 
-        z' = sum_mu softmax(-beta/2 |x_mu - z|^2)_mu x_mu        E(z) = -ln(mean_mu exp(-beta/2 |x_mu - z|^2)) / beta
+        z' = sum_mu softmax(-beta/2 |x_mu - z|^2)_mu x_mu
+        E(z) = -ln(mean_mu exp(-beta/2 |x_mu - z|^2)) / beta
 
     which is the same for patterns of one length. A NaN in a cue is a number that is not known: the first update leaves it out
     of the overlaps and fills it.
