@@ -75,10 +75,10 @@ class Hochreiter1997TemporalOrder(Experiment):
         constant answer; with a norm of 1, by one of three in double precision, and by 13 of 16 in float32 nets of the same
         equations, after 181,000 sequences at least 100,000 of which are a plateau; a range of 0.5 shortens it, and the larger
         rate needs the smaller norm. These were chosen by 16 such nets of each setting, of other seeds: 15 of 16 learned within
-        170,000; here nine of ten did. Biases of -4, -5 and -6, which let all of 16 float32 nets learn, gave nine of ten too at a
-        rate of 0.5, and eight of ten where 6,000 sequences had to be right (rate 0.4, norm 0.2). Where a trial never learns, the
-        number of sequences is infinite. The number of sequences is counted in whole blocks. A mean error in the criterion, as
-        in the paper's other experiments, is the mean of each sequence's worst output.
+        170,000; here nine of ten did. Biases of -4, -5 and -6, which let all of 16 float32 nets learn, gave nine of ten too
+        at a rate of 0.5, and eight of ten where 6,000 sequences had to be right (rate 0.4, norm 0.2). Where a trial never
+        learns, the number of sequences is infinite. The number of sequences is counted in whole blocks. A mean error in the
+        criterion, as in the paper's other experiments, is the mean of each sequence's worst output.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e6-temporal-order"
