@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -79,35 +80,60 @@ class Learned(NamedTuple):
     Args:
         solved: strings until all lengths that it learns from were right; None if never.
         best: how far it ever got, over all tests.
-        reached: how far it got at each test.
+        reached: for each test, the strings before it and how far it got.
     """
 
     solved: int | None
     best: int
-    reached: list[int]
+    reached: list[tuple[int, int]]
 
 
-def net(num_inputs: int, hidden_size: int, num_outputs: int, seed: int) -> Readout:
+def net(num_inputs: int, hidden_size: int, num_outputs: int, seed: int, forget_bias: float = 1.0) -> Readout:
     """LSTM with peepholes and a linear output, in float64; forget gates begin open."""
     generator = torch.Generator().manual_seed(seed)
-    cell = LSTMCell(num_inputs, hidden_size, peephole=True, forget_bias=1.0, generator=generator, dtype=torch.float64)
+    cell = LSTMCell(
+        num_inputs, hidden_size, peephole=True, forget_bias=forget_bias, generator=generator, dtype=torch.float64
+    )
     return Readout(cell, num_outputs, generator=generator)
 
 
 def learn(
-    online: Online, cell: Cell, *, seed: int, num_strings: int, every: int, longest: int, furthest: int
+    online: Online,
+    make: Callable[[int], Cell],
+    *,
+    seed: int,
+    num_strings: int,
+    every: int,
+    longest: int,
+    furthest: int,
+    patience: int | None = None,
 ) -> Learned:
-    """Strings of random length, one after the other; all that is learned from, and beyond, is tested now and then."""
+    """Strings of random length, one after the other; all that is learned from, and beyond, is tested now and then.
+
+    Args:
+        make: a net, from the number of those that were given up before it.
+        patience: strings after which a net that has not got the training lengths right is given up; the next one goes on with
+            the strings that follow, and those before count as well.
+    """
     counts = torch.randint(1, longest + 1, (num_strings,), generator=torch.Generator().manual_seed(seed))
-    state, solved, reached = online.init(cell, 1), None, list[int]()
-    for done in range(0, num_strings, every):
-        state, _ = online.run(cell, state, stream(counts[done : done + every]))
-        reached.append(reach(cell, longest, furthest))
-        if solved is None and reached[-1] >= longest:
-            solved = min(done + every, num_strings)
-            if furthest <= longest:
-                break
-    return Learned(solved, max(reached), reached)
+    given_up, began, solved, done, reached = 0, 0, None, 0, list[tuple[int, int]]()
+    cell = make(given_up)
+    state = online.init(cell, 1)
+    while done < num_strings:
+        if solved is None and patience is not None and done - began >= patience:
+            given_up, began = given_up + 1, done
+            cell = make(given_up)
+            state = online.init(cell, 1)
+        part = counts[done : done + (every if solved is None else 5 * every)]
+        state, _ = online.run(cell, state, stream(part))
+        done += len(part)
+        right = reach(cell, longest, furthest)
+        reached.append((done, right))
+        if solved is None and right >= longest:
+            solved = done
+        if right >= furthest:
+            break
+    return Learned(solved, max(right for _, right in reached), reached)
 
 
 def mean_strings(found: list[Learned], most: int) -> float:
@@ -126,10 +152,13 @@ class PerezOrtiz2003Kalman(Experiment):
     Args:
         num_seeds: nets.
         hidden_size: memory cells.
+        forget_bias: bias of the forget gates at first.
         longest: n of the training strings is drawn from 1 ... longest.
         num_strings: training strings for the filter.
         num_strings_gradient: the same for gradient descent, which ends when n = 1 ... longest are right.
-        every: strings between two tests.
+        every: strings between two tests until n = 1 ... longest are right; later, five times as many.
+        patience: strings after which the filter gives a net up whose n = 1 ... longest are not right, and goes on with another
+            one; all strings count.
         furthest: n of the longest test string.
         p0: variance of the weights at the start.
         q: process noise at the start, at the end, and symbols in between.
@@ -147,9 +176,12 @@ class PerezOrtiz2003Kalman(Experiment):
         Exact derivatives (real-time recurrent learning) where the paper has LSTM's truncated ones. How far a net gets is the
         best of all tests while it learns; a test changes nothing, but the best one is chosen with the test strings. Ten nets
         and 4000 strings; gradient descent, whose learning rate is the best of three (0.03, 0.1, 0.3), ends when n <= 10 are
-        right. No net gets to n = 200: tried without success were smaller first weights, open forget gates, two and four
-        cells, a shortcut from input to output, a memory that is read without tanh, the global filter, other noise, 10,000
-        strings.
+        right. The filter gives a net up that is not right after 100 strings; gradient descent does not, and needs not. Noise
+        was found by random search with four other nets: it is far larger at first (q) and smaller later (r) than the usual.
+        How far a net gets depends on chance more than on the noise: with nearly the same settings two of those four got to
+        n = 1200, of the ten here none. Tried before, with less noise and without success: smaller first weights, open forget
+        gates, two and four cells, a shortcut from input to output, a memory that is read without tanh, the global filter,
+        10,000 strings.
     """
 
     id: ClassVar[str] = "perez-ortiz-2003-kalman"
@@ -165,14 +197,16 @@ class PerezOrtiz2003Kalman(Experiment):
 
     num_seeds: int = 10
     hidden_size: int = 3
+    forget_bias: float = 1.0
     longest: int = 10
     num_strings: int = 4000
     num_strings_gradient: int = 5000
-    every: int = 25
+    every: int = 5
+    patience: int = 100
     furthest: int = 1200
-    p0: float = 10.0
-    q: tuple[float, float, int] = (1e-2, 1e-4, 50_000)
-    r: tuple[float, float, int] = (10.0, 0.1, 5000)
+    p0: float = 4.0
+    q: tuple[float, float, int] = (0.4, 6e-5, 50_000)
+    r: tuple[float, float, int] = (3.6, 0.008, 2000)
     lr: float = 0.1
     momentum: float = 0.0
     num_seeds_gradient: int = 5
@@ -210,19 +244,24 @@ class PerezOrtiz2003Kalman(Experiment):
 
         common: dict[str, int] = {"every": self.every, "longest": self.longest}
 
-        def filtered(seed: int, cell: Cell | None = None) -> Learned:
-            cell = net(4, self.hidden_size, 4, seed) if cell is None else cell
-            own = {"num_strings": self.num_strings, "furthest": self.furthest, **common}
-            return learn(Online(rule, loss), cell, seed=seed, **own)
+        def lstm(seed: int, given_up: int = 0) -> Cell:
+            return net(4, self.hidden_size, 4, seed + 1000 * given_up, self.forget_bias)
+
+        def elman_net(seed: int, given_up: int) -> Cell:
+            return _elman(self.elman_size, seed + 1000 * given_up)
+
+        def filtered(seed: int, kind: Callable[[int, int], Cell] = lstm) -> Learned:
+            own = {"num_strings": self.num_strings, "furthest": self.furthest, "patience": self.patience, **common}
+            return learn(Online(rule, loss), partial(kind, seed), seed=seed, **own)
 
         def descended(seed: int) -> Learned:
             online = Online(RTRL(), loss, SGD(self.lr, self.momentum))
             own = {"num_strings": self.num_strings_gradient, "furthest": self.longest, **common}
-            return learn(online, net(4, self.hidden_size, 4, seed), seed=seed, **own)
+            return learn(online, partial(lstm, seed), seed=seed, **own)
 
         kalman = nets("Kalman filter", self.num_seeds, 0.6, filtered)
         gradient = nets("gradient descent", self.num_seeds_gradient, 0.2, descended)
-        elman = nets("Elman net", self.num_seeds_control, 0.2, lambda s: filtered(s, _elman(self.elman_size, s)))
+        elman = nets("Elman net", self.num_seeds_control, 0.2, partial(filtered, kind=elman_net))
         log("Elman net", 1.0)
         log.figure("reach", lambda figure: _draw(figure, self, kalman, gradient, elman))
         needed = mean_strings(kalman, self.num_strings), mean_strings(gradient, self.num_strings_gradient)
@@ -255,9 +294,9 @@ def _draw(figure: Any, setting: PerezOrtiz2003Kalman, *kinds: list[Learned]) -> 
     names = ("LSTM, Kalman filter", "LSTM, gradient descent", "Elman net, Kalman filter")
     for name, color, found in zip(names, ("#0077bb", "#ee7733", "0.6"), kinds):
         for number, one in enumerate(found):
-            steps = [setting.every * (i + 1) for i in range(len(one.reached))]
+            steps, reached = zip(*one.reached)
             label = name if number == 0 else None
-            axis.plot(steps, [max(1, n) for n in one.reached], lw=0.8, alpha=0.7, color=color, label=label)
+            axis.plot(steps, [max(1, n) for n in reached], lw=0.8, alpha=0.7, color=color, label=label)
     axis.axhline(setting.longest, color="0.5", lw=0.8, ls=":")
     axis.set(xscale="log", yscale="log", xlabel="training strings", ylabel="all strings right up to n")
     axis.set_title("a^n b^n c^n, learned from n up to the dotted line", loc="left", fontsize=10)
