@@ -92,8 +92,8 @@ class Hochreiter1997TwoSequence(Experiment):
         T = 100 alone, and N = 1 in 3a alone. How often the paper tests is not said; here it is every ``block`` sequences. In
         3b, where six of 256 stop a trial, our trials stop sooner than the paper's, with more misclassified; testing every
         2,000 or 5,000 sequences does not change that. Tried as well: an output with a bias at rates of 0.5 to 2, tests of 512
-        and 1,024 sequences (7 wrong in 3b). Trials that pass need 8,000 to 40,000 sequences, but in 3a and in 3b one of six to
-        ten then never passes, so the means are no better. The control is an Elman net that learns one step back, online.
+        and 1,024 sequences (7 wrong in 3b). Half of the trials then pass within 40,000 sequences, but in 3a and in 3b one of six
+        to ten never does, so the means are no better. The control is an Elman net that learns one step back, online.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e3-two-sequence"
