@@ -90,10 +90,10 @@ class Hochreiter1997TwoSequence(Experiment):
         Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.3 and tables 4 to 6 (read in a copy)
     Differs:
         T = 100 alone, and N = 1 in 3a alone. How often the paper tests is not said; here it is every ``block`` sequences. In
-        3b, where six of 256 stop a trial, our trials stop sooner than the paper's, with more misclassified; testing every
-        2,000 or 5,000 sequences does not change that. Tried as well: an output with a bias at rates of 0.5 to 2, tests of 512
-        and 1,024 sequences (7 wrong in 3b). Half of the trials then pass within 40,000 sequences, but in 3a and in 3b one of six
-        to ten never does, so the means are no better. The control is an Elman net that learns one step back, online.
+        3b, where six of 256 stop a trial, our trials stop sooner than the paper's, with more misclassified; testing every 2,000
+        or 5,000 sequences does not change that. Tried as well: an output with a bias at rates of 0.5 to 2, tests of 512 and
+        1,024 sequences (7 wrong in 3b). Half of the trials then pass within 40,000 sequences, but in 3a and in 3b one of six to
+        ten never does, so the means are no better. The control is an Elman net that learns one step back, online.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e3-two-sequence"
