@@ -59,11 +59,13 @@ def conjugate_gradients(
     nothing is left to do, or where A is not positive along the way.
 
     Args:
-        product: A v of v.
-        wanted: b.
-        start: the first x.
+        product: A v (P,) of v (P,).
+        wanted: (P,) b.
+        start: (P,) the first x.
         most: iterations at most.
         tolerance: see above; 0 goes on until ``most``.
+    Cost:
+        A product an iteration; the iterates that are kept, about 4 ln(iterations) of them, P numbers each.
     Source:
         Martens 2010, "Deep learning via Hessian-free optimization", ICML, sections 4.4 to 4.6 (from memory)
     Example:
