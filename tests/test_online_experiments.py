@@ -7,7 +7,16 @@ import torch
 
 from recurra.core import Chunk
 from recurra.experiments.hochreiter_1997_e1_reber import different_strings
-from recurra.experiments.online import Answers, Learner, SquaredError, net_1997, num_weights, until_right
+from recurra.experiments.online import (
+    Answers,
+    Learned,
+    Learner,
+    NewStart,
+    SquaredError,
+    net_1997,
+    num_weights,
+    until_right,
+)
 from recurra.tasks.reber import SYMBOLS
 
 PUBLISHED = {  # inputs, outputs, blocks, their size -> weights
@@ -58,6 +67,29 @@ def test_trials_end_with_the_first_block_at_which_the_criterion_holds() -> None:
     assert not until_right(present, tolerance=0.04, most=40, block=10, num_recent=20, mean_error=0.01).solved
     said = iter([0.5, 0.01, 0.01])
     assert until_right(present, tolerance=0.04, most=100, block=10, num_recent=20, num_wrong=10).presented == 20
+
+
+def test_a_net_that_does_not_progress_is_given_up_and_the_sequences_of_all_starts_count() -> None:
+    begun: list[int] = []
+    said = iter([0.5, 0.5, 0.5, 0.01, 0.5, 0.01, 0.5, 0.01, 0.01, 0.01])
+
+    def present(count: int) -> Answers:
+        errors = torch.full((count, 1), next(said))
+        return Answers(errors, torch.zeros_like(errors))
+
+    def trial(limits: tuple[tuple[int, float], ...], most: int) -> Learned:
+        start = NewStart(lambda: begun.append(1), limits)
+        return until_right(present, tolerance=0.04, most=most, block=10, num_recent=20, new_start=start)
+
+    found = trial(((20, 0.3), (40, 0.0)), 100)  # starts of 2 and 4 blocks, then one of 3
+    assert (found.solved, found.presented, found.num_starts, len(begun)) == (True, 90, 3, 2)
+    assert len(found.errors) == 90
+    begun.clear()
+    said = iter([0.5] * 4)
+    lost = trial(((20, 0.3),), 40)  # what follows the last sequence is not a start
+    assert (lost.solved, lost.num_starts, len(begun)) == (False, 2, 1)
+    said = iter([0.01, 0.5, 0.01, 0.01])
+    assert trial(((10, 0.005),), 40).presented == 40  # the first block was too bad; of the next start two must be right
 
 
 def test_a_learner_reads_row_after_row_and_answers_as_it_would_without_learning() -> None:

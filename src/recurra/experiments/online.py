@@ -184,11 +184,30 @@ class Learned(NamedTuple):
         presented: sequences until the criterion held, or all that there were.
         solved: did it ever hold?
         errors: (n,) largest error of the outputs, of every sequence.
+        num_starts: nets that were tried, the last one included.
     """
 
     presented: int
     solved: bool
     errors: Tensor
+    num_starts: int = 1
+
+
+class NewStart(NamedTuple):
+    """When a net is given up and another one begins; the sequences of all of them count.
+
+    Args:
+        begin: puts a new net in the place of the old one.
+        limits: (sequences of a start, largest mean error of its last block with which it goes on); with 0 it is given up
+            in any case.
+    """
+
+    begin: Callable[[], None]
+    limits: tuple[tuple[int, float], ...]
+
+    def due(self, before: int, now: int, mean_error: float) -> bool:
+        """Was a limit passed between two looks, and is the error too large for it?"""
+        return any(before < after <= now and mean_error > limit for after, limit in self.limits)
 
 
 def until_right(
@@ -200,6 +219,7 @@ def until_right(
     num_recent: int = 2000,
     num_wrong: int = 0,
     mean_error: float = float("inf"),
+    new_start: NewStart | None = None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Learned:
     """Present sequences until, of the most recent ones, few enough are wrong and the mean error is small enough.
@@ -207,24 +227,29 @@ def until_right(
     Args:
         present: learn from so many new sequences, one answer each.
         tolerance: a sequence is right if the error of no output is larger.
-        most: sequences at most.
+        most: sequences at most, those of all starts together.
         block: the criterion is looked at after so many.
-        num_recent: sequences that it looks back at.
+        num_recent: sequences that it looks back at, all of the same start.
         num_wrong: wrong ones among them that are allowed.
         mean_error: their mean error at most.
+        new_start: when to give a net up; never unless given.
         progress: told the fraction of ``most`` that is done.
     """
     errors: list[Tensor] = []
-    count = 0
+    count, begun, num_starts = 0, 0, 1
     while count < most:
         errors.append(present(block).largest_error)
         count += block
         progress(count / most)
-        if count >= num_recent:
-            recent = torch.cat(errors[-math.ceil(num_recent / block) :])[-num_recent:]
-            if int((recent >= tolerance).sum()) <= num_wrong and bool(recent.mean() < mean_error):
-                return Learned(count, True, torch.cat(errors))
-    return Learned(count, False, torch.cat(errors) if errors else torch.zeros(0))
+        recent = torch.cat(errors[-math.ceil(num_recent / block) :])[-num_recent:]
+        enough = count - begun >= num_recent
+        if enough and int((recent >= tolerance).sum()) <= num_wrong and bool(recent.mean() < mean_error):
+            return Learned(count, True, torch.cat(errors), num_starts)
+        read, error = count - begun, float(errors[-1].mean())
+        if new_start is not None and count < most and new_start.due(read - block, read, error):
+            new_start.begin()
+            begun, num_starts = count, num_starts + 1
+    return Learned(count, False, torch.cat(errors) if errors else torch.zeros(0), num_starts)
 
 
 def until_right_in_batches(
