@@ -225,12 +225,12 @@ class Hochreiter1997Adding(Experiment):
         self, plan: _Plan, generator: torch.Generator, progress: Callable[[float], None]
     ) -> tuple[Learned, float, int]:
         """One trial, its wrong answers in the test, number of weights."""
+        learner = Learner(plan.make_net(generator), _LINEAR, plan.lr)
 
         def begin() -> None:
             nonlocal learner
             learner = Learner(plan.make_net(generator), _LINEAR, plan.lr)
 
-        learner = Learner(plan.make_net(generator), _LINEAR, plan.lr)
         trial = until_right(
             lambda count: learner.learn(marked_numbers(plan.num_steps, count, generator)),
             tolerance=TOLERANCE,
