@@ -14,9 +14,9 @@ from ..core import Cell, Chunk, Claim, Experiment, Log
 from ..tasks.temporal_order import temporal_order
 from ..wrappers import Readout
 from .online import (
-    Answers,
     Learned,
     Learner,
+    NewStart,
     SquaredError,
     answer,
     draw_errors,
@@ -43,8 +43,8 @@ class Hochreiter1997TemporalOrder(Experiment):
     backpropagation through time, Adam; LSTM with forget gates and the chrono initialisation, and tanh units (Elman), which
     fail.
 
-    A trial ends when all of the last 2,000 sequences were right (no output's error reached 0.3) with a mean error below 0.1;
-    it is then tested on 2,560 new ones.
+    A trial ends when all of the last 2,000 sequences (6b: 4,000) were right (no output's error reached 0.3) with a mean error
+    below 0.1; it is then tested on 2,560 new ones.
 
     Args:
         num_trials: faithful trials of 6a.
@@ -57,6 +57,8 @@ class Hochreiter1997TemporalOrder(Experiment):
         weight_range_three: the same for 6b.
         clip_norm: largest norm of a gradient of the faithful nets, 6a.
         clip_norm_three: the same for 6b.
+        num_recent_three: sequences that the criterion looks back at, 6b.
+        limits_three: after so many sequences of a net, another one begins if the mean error is larger, 6b.
         block: the criterion is looked at after so many sequences of 6a.
         block_three: the same for 6b.
         num_test: sequences of a test.
@@ -75,10 +77,15 @@ class Hochreiter1997TemporalOrder(Experiment):
         constant answer; with a norm of 1, by one of three in double precision, and by 13 of 16 in float32 nets of the same
         equations, after 181,000 sequences at least 100,000 of which are a plateau; a range of 0.5 shortens it, and the larger
         rate needs the smaller norm. These were chosen by 16 such nets of each setting, of other seeds: 15 of 16 learned within
-        170,000; here nine of ten did. Biases of -4, -5 and -6, which let all of 16 float32 nets learn, gave nine of ten too
-        at a rate of 0.5, and eight of ten where 6,000 sequences had to be right (rate 0.4, norm 0.2). Where a trial never
-        learns, the number of sequences is infinite. The number of sequences is counted in whole blocks. A mean error in the
-        criterion, as in the paper's other experiments, is the mean of each sequence's worst output.
+        200,000 sequences, after a plateau of 10,000 to 80,000, and one stayed with rare errors, which a rate of 0.1 after the
+        plateau (14 of 16) did not mend; on the seeds used here nine of ten learned. So a net of 6b is given up if the mean
+        error after 100,000 sequences is above 0.3, or if it has not met the criterion after 200,000, and a new one begins in
+        the same trial; the sequences of all starts count (here ten trials took 16); the paper has no new starts. Without them
+        nine of ten trials were solved, with 35 wrong. The criterion of 6b looks back at 4,000 sequences where the paper looks
+        at 2,000. Before there were new starts, biases of -4, -5 and -6 gave nine of ten at a rate of 0.5, and eight of ten
+        where 6,000 sequences had to be right (rate 0.4, norm 0.2), on the seeds used here. Where a trial never learns, the
+        number of sequences is infinite. The number of sequences is counted in whole blocks. A mean error in the criterion, as
+        in the paper's other experiments, is the mean of each sequence's worst output.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e6-temporal-order"
@@ -96,13 +103,15 @@ class Hochreiter1997TemporalOrder(Experiment):
     num_trials: int = 10
     num_trials_three: int = 10
     most: int = 100_000
-    most_three: int = 600_000
+    most_three: int = 1_000_000
     lr: float = 0.5
     lr_three: float = 0.3
     weight_range: float = 0.1
     weight_range_three: float = 0.5
     clip_norm: float = 1.0
     clip_norm_three: float = 0.3
+    num_recent_three: int = 4000
+    limits_three: tuple[tuple[int, float], ...] = ((100_000, 0.3), (200_000, 0.0))
     block: int = 500
     block_three: int = 2000
     num_test: int = 2560
@@ -153,6 +162,7 @@ class Hochreiter1997TemporalOrder(Experiment):
             "wrong_share_elman_6a": wrong_elman / self.num_test,
             "solved_6a": sum(trial.solved for trial in two),
             "solved_6b": sum(trial.solved for trial in three),
+            "starts_6b": mean([trial.num_starts for trial in three]),
             "wrong_modern_6a": modern_two,
             "wrong_modern_6b": modern_three,
             "weights_6a": weights_two,
@@ -161,48 +171,60 @@ class Hochreiter1997TemporalOrder(Experiment):
 
     def _faithful(self, num_relevant: int, progress: Callable[[float], None]) -> tuple[list[Learned], float, int]:
         """Trials, mean number of wrong answers in the test, number of weights."""
-        num_trials, most, block, lr, weight_range, clip_norm = (
-            (self.num_trials, self.most, self.block, self.lr, self.weight_range, self.clip_norm)
-            if num_relevant == 2
-            else (
-                self.num_trials_three,
-                self.most_three,
-                self.block_three,
-                self.lr_three,
-                self.weight_range_three,
-                self.clip_norm_three,
-            )
-        )
+        num_trials = self.num_trials if num_relevant == 2 else self.num_trials_three
         trials, wrong, weights = [], [], 0
         for seed in range(num_trials):
-            generator = torch.Generator().manual_seed(seed)
+            trial, num_wrong, weights = self._trial(
+                num_relevant,
+                torch.Generator().manual_seed(seed),
+                lambda done, seed=seed: progress((seed + done) / num_trials),  # type: ignore[misc]
+            )
+            trials.append(trial)
+            wrong.append(num_wrong)
+        return trials, mean(wrong), weights
+
+    def _trial(
+        self, num_relevant: int, generator: torch.Generator, progress: Callable[[float], None]
+    ) -> tuple[Learned, float, int]:
+        """One trial, its wrong answers in the test, number of weights."""
+        two = num_relevant == 2
+
+        def new_learner() -> Learner:
             net = net_1997(
                 8,
                 2**num_relevant,
                 num_blocks=num_relevant,
                 block_size=2,
-                weight_range=weight_range,
+                weight_range=self.weight_range if two else self.weight_range_three,
                 input_gate_bias=(-2.0, -4.0, -6.0)[:num_relevant],
                 generator=generator,
             )
-            weights = num_weights(net)
-            learner = Learner(net, _LOGISTIC, lr, clip_norm=clip_norm)
-
-            def present(count: int, learner: Learner = learner, generator: torch.Generator = generator) -> Answers:
-                return learner.learn(temporal_order(count, generator, num_relevant=num_relevant))
-
-            trial = until_right(
-                present,
-                tolerance=TOLERANCE,
-                mean_error=0.1,
-                most=most,
-                block=block,
-                progress=lambda done, seed=seed: progress((seed + done) / num_trials),  # type: ignore[misc]
+            return Learner(
+                net,
+                _LOGISTIC,
+                self.lr if two else self.lr_three,
+                clip_norm=self.clip_norm if two else self.clip_norm_three,
             )
-            trials.append(trial)
-            test = temporal_order(self.num_test, generator, num_relevant=num_relevant)
-            wrong.append(float((learner.try_out(test).largest_error >= TOLERANCE).sum()))
-        return trials, mean(wrong), weights
+
+        learner = new_learner()
+
+        def begin() -> None:
+            nonlocal learner
+            learner = new_learner()
+
+        trial = until_right(
+            lambda count: learner.learn(temporal_order(count, generator, num_relevant=num_relevant)),
+            tolerance=TOLERANCE,
+            mean_error=0.1,
+            most=self.most if two else self.most_three,
+            block=self.block if two else self.block_three,
+            num_recent=2000 if two else self.num_recent_three,
+            new_start=None if two else NewStart(begin, self.limits_three),
+            progress=progress,
+        )
+        test = temporal_order(self.num_test, generator, num_relevant=num_relevant)
+        wrong = float((learner.try_out(test).largest_error >= TOLERANCE).sum())
+        return trial, wrong, num_weights(learner.net)
 
     def _modern(
         self, kind: Callable[..., Cell], num_relevant: int, progress: Callable[[float], None]
