@@ -55,7 +55,7 @@ def different_strings(num_each: int, seed: int) -> Strings:
 class _Trial(NamedTuple):
     """Strings read, were all right in the end, nets that were begun, numbers that a net learns."""
 
-    count: int
+    strings: int
     solved: bool
     begun: int
     weights: int
@@ -176,8 +176,8 @@ class Hochreiter1997Reber(Experiment):
                 self.block * max(1, round(self.patience / lr / self.block)),
                 progress(name),
             )
-            learned = [trial.count for trial in trials if trial.solved]
-            metrics[f"strings_{name}"] = mean(learned or [trial.count for trial in trials])
+            learned = [trial.strings for trial in trials if trial.solved]
+            metrics[f"strings_{name}"] = mean(learned or [trial.strings for trial in trials])
             metrics[f"solved_share_{name}"] = mean([float(trial.solved) for trial in trials])
             metrics[f"at_once_{name}"] = mean([float(trial.solved and trial.begun == 1) for trial in trials])
             metrics[f"weights_{name}"] = trials[0].weights
