@@ -34,13 +34,14 @@ def test_runs_as_its_members(engine):
         torch.testing.assert_close(state[1].c[:, i], last[1].c)
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(k1=2, k2=4)])
-def test_members_learn_as_if_alone(rule):
+@pytest.mark.parametrize(("rule", "clip_norm"), [(BPTT(), None), (TruncatedBPTT(k1=2, k2=4), None), (BPTT(), 0.8)])
+def test_members_learn_as_if_alone(rule, clip_norm):
     torch.manual_seed(0)
     members, chunk = _members(3), _chunk(3)
     together = Ensemble(*members)
-    adam = partial(torch.optim.Adam, lr=0.01)
-    fit(together, [chunk], MemberSum(MeanSquaredError()), adam, rule=rule, num_epochs=3)
+    adam = partial(torch.optim.SGD, lr=0.1, momentum=0.9) if clip_norm else partial(torch.optim.Adam, lr=0.01)
+    fit(together, [chunk], MemberSum(MeanSquaredError()), adam, rule=rule, clip_norm=clip_norm, num_epochs=3)
+    clipped = []
     for i, member in enumerate(members):
         fit(
             member,
@@ -48,10 +49,13 @@ def test_members_learn_as_if_alone(rule):
             MeanSquaredError(),
             adam,
             rule=rule,
+            clip_norm=clip_norm,
             num_epochs=3,
+            on_step=lambda update: clipped.append(clip_norm is not None and update.gradient_norm > clip_norm),
         )
         for name, value in together.member(i).named_parameters():
             torch.testing.assert_close(value, member.get_parameter(name))
+    assert clip_norm is None or 0 < sum(clipped) < len(clipped)
 
 
 def test_subset_keeps_order():

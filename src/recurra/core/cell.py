@@ -525,6 +525,15 @@ class ConstrainedCell(Cell[X, Y, S]):
         """Project the parameters back, in place."""
 
 
+class MembersCell(CompositeCell[Y, S]):
+    """N independent cells side by side: every parameter is (N, ...), and member n sees row n of each alone.
+
+    Whoever looks at a direction as a whole (`fit`, which clips its norm) looks at each member's by itself.
+    """
+
+    num_members: int
+
+
 class JoinCell(Cell[X, Y, S]):
     """A cell with any number of predecessors: trees, directed graphs, grids. A chain has one.
 

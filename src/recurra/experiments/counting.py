@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..cells import ElmanCell, LSTMCell
-from ..core import BinaryCrossEntropy, Cell, Chunk, Controls
+from ..core import BinaryCrossEntropy, Cell, Chunk, Controls, Loss
 from ..engines import Auto, Native
 from ..learning import BPTT
 from ..tasks.counting import CountingLanguage, Strings
-from ..training import fit
-from ..wrappers import Readout, Skip
+from ..training import MemberSum, fit
+from ..wrappers import Ensemble, Readout, Skip
 
 Right = Callable[[Tensor, Strings], Tensor]
 """From outputs (T, B, ...) and strings: (T, B), is what the net says at this step right?"""
@@ -63,10 +64,12 @@ def legal_chunk(language: CountingLanguage, each: list[tuple[int, ...]]) -> Chun
     return Chunk(language.inputs(strings).double(), strings.legal.double(), None, Controls(lengths=strings.lengths))
 
 
-def peephole_net(language: CountingLanguage, num_cells: int, generator: torch.Generator) -> Cell:
+def peephole_net(
+    language: CountingLanguage, num_cells: int, generator: torch.Generator, forget_bias: float = 5.0
+) -> Cell:
     """LSTM with forget gates and peepholes, one cell a block; the outputs see the cells and the input units."""
     inputs = language.num_symbols + 1
-    cell = LSTMCell(inputs, num_cells, peephole=True, forget_bias=5.0, generator=generator)
+    cell = LSTMCell(inputs, num_cells, peephole=True, forget_bias=forget_bias, generator=generator)
     return Readout(Skip(cell), inputs, generator=generator).double()
 
 
@@ -168,6 +171,90 @@ class Recipe:
     def go_on(self, net: Cell, chunk: Chunk) -> None:
         """Learn more strings."""
         learn_strings(net, chunk, num_updates=0, lr=self.lr, num_iterations=self.num_iterations)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How a counter that goes on beyond its training strings is found: many random starts side by side, and a penalty.
+
+        loss + penalty (sum of the squares of recurrent and peephole weights),   loss summed over all steps of all strings
+
+    The steps of a counter with small such weights do not depend on what it has counted so far. The penalty is largest in the
+    search, and falls from stage to stage of what follows. Which start goes on is told by its loss on the longest training
+    strings, which it has not learned by then.
+
+    Args:
+        number: random starts.
+        held_out: longest training strings that are not learned in the search.
+        num_updates: of Adam in the search, all strings in each.
+        lr: Adam's learning rate in the search; in every stage it falls in a line to a hundredth.
+        penalty: in the search.
+        stages: penalty, learning rate and number of updates of each stage after that, with all strings.
+    """
+
+    number: int
+    held_out: int
+    num_updates: int
+    lr: float
+    penalty: float
+    stages: tuple[tuple[float, float, int], ...]
+
+    def best(self, make: Callable[[torch.Generator], Cell], language: CountingLanguage, top: int, seed: int) -> Cell:
+        """A net that has learned all strings up to ``top``; the language has one free number."""
+        generators = [torch.Generator().manual_seed(1000 * seed + start) for start in range(self.number)]
+        nets = Ensemble(*[make(generator) for generator in generators])
+        short, held, each = (
+            legal_chunk(language, [(n,) for n in numbers])
+            for numbers in (
+                range(1, top - self.held_out + 1),
+                range(top - self.held_out + 1, top + 1),
+                range(1, top + 1),
+            )
+        )
+        _penalised(nets, _for_members(short, self.number), self.num_updates, self.lr, self.penalty)
+        unknown, lengths = _for_members(held, self.number), held.controls.lengths
+        assert lengths is not None
+        with torch.no_grad():
+            ys, _ = Auto()(nets, unknown.xs, None, unknown.controls)
+            alive = torch.arange(len(ys))[:, None] < lengths
+            losses = (BinaryCrossEntropy().per_step(ys, unknown.targets) * alive[..., None]).sum((0, 1))
+        net = nets.member(int(losses.argmin()))
+        self.go_on(net, each, self.stages)
+        return net
+
+    def go_on(self, net: Cell, chunk: Chunk, stages: Sequence[tuple[float, float, int]]) -> None:
+        """Learn these strings, stage by stage."""
+        for penalty, lr, num_updates in stages:
+            _penalised(net, chunk, num_updates, lr, penalty)
+
+
+def _for_members(chunk: Chunk, number: int) -> Chunk:
+    """The same strings for every member of an ensemble."""
+    xs, targets = (t.unsqueeze(2).expand(-1, -1, number, -1) for t in (chunk.xs, chunk.targets))
+    return Chunk(xs, targets, None, chunk.controls)
+
+
+def _penalised(net: Cell, chunk: Chunk, num_updates: int, lr: float, penalty: float) -> None:
+    """Adam on the loss of all strings and the penalty, for a net or an ensemble."""
+    named = dict(net.named_parameters())
+    inner = [name for name in named if name.rsplit(".", 1)[-1].startswith(("weight_hh", "weight_c"))]
+    lengths = chunk.controls.lengths
+    assert lengths is not None
+    steps = int(lengths.sum())
+    groups: list[dict[str, Any]] = [
+        {"params": [named[name] for name in inner], "weight_decay": 2 * penalty / steps},
+        {"params": [value for name, value in named.items() if name not in inner]},
+    ]
+    loss: Loss = BinaryCrossEntropy()
+    fit(
+        net,
+        (chunk for _ in range(num_updates)),
+        MemberSum(loss) if isinstance(net, Ensemble) else loss,
+        torch.optim.Adam(groups, lr=lr),
+        rule=BPTT(Native(silent=True)),
+        clip_norm=1 / steps,
+        lr_schedule=lambda n: 1 - 0.99 * n / num_updates,
+    )
 
 
 def loss_of(net: Cell, chunk: Chunk) -> float:

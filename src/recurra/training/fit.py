@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core import tree
-from ..core.cell import ConstrainedCell
+from ..core.cell import ConstrainedCell, MembersCell
 from ..core.checks import sentence
 from ..core.loss import Loss, SequenceLoss
 from ..core.rule import Chunk, Estimate, LearningRule
@@ -75,7 +75,7 @@ def fit(
         rule: `BPTT` unless given. A rule of kind "step" is applied as it is: no optimizer, no clipping.
         num_epochs: passes over ``chunks``.
         num_steps: stop after so many updates, whatever the epoch.
-        clip_norm: largest Euclidean norm of the direction; None for no clipping.
+        clip_norm: largest Euclidean norm of the direction, for a `MembersCell` of each member's; None for no clipping.
         lr_schedule: factor on every group's first learning rate, from the number of updates made: 0 for the first one.
         carry: go on from a carry; None starts with ``rule.init``.
         seed: of the rule's own random numbers.
@@ -163,12 +163,22 @@ def _apply(
                 named[name].sub_(d)
         return mean, norm
     norm /= weight
+    if isinstance(module, MembersCell) and clip_norm is not None:
+        direction = _clipped_by_member(direction, clip_norm * weight)
+        clip_norm = None
     scale = 1 / weight if clip_norm is None or norm <= clip_norm else clip_norm / (weight * norm)
     for name, d in direction.items():
         named[name].grad = d * scale
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return mean, norm
+
+
+def _clipped_by_member(direction: dict[str, torch.Tensor], largest: float) -> dict[str, torch.Tensor]:
+    """An ensemble's direction, (N, ...) per name, each member's scaled down to this norm where it is larger."""
+    norm = torch.stack([d.detach().flatten(1).norm(dim=1) for d in direction.values()]).norm(dim=0)  # (N,)
+    scale = torch.where(norm > largest, largest / norm, 1.0)
+    return {name: d * scale.view(-1, *[1] * (d.dim() - 1)) for name, d in direction.items()}
 
 
 def _num_processes() -> int:

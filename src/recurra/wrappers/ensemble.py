@@ -15,7 +15,7 @@ from ..cells.dropout import DropoutCell
 from ..cells.elman import ElmanCell
 from ..cells.lstm import LSTMCell
 from ..core import tree
-from ..core.cell import Cell, CompositeCell, Noisy, Run, StochasticCell, with_noise
+from ..core.cell import Cell, MembersCell, Noisy, Run, StochasticCell, with_noise
 from ..core.checks import sentence
 from ..core.spec import Leaf
 from ..core.tree import Tree
@@ -23,14 +23,14 @@ from .stack import Stack
 from .wrapper import check_cell
 
 
-class Ensemble(CompositeCell[Tree, Tree]):
+class Ensemble(MembersCell[Tree, Tree]):
     """N cells of one kind and one size side by side, each with parameters of its own, run as one.
 
         y_n, s_n' = cell_n(x_n, s_n),   n = 1 .. N
 
     Many runs with different seeds cost little more than one. Members do not see each other: with a loss that adds over
-    members (`MemberSum`) and an optimizer that works element by element (SGD, Adam; no clipping), each one learns as if
-    it were alone.
+    members (`MemberSum`) and an optimizer that works element by element (SGD, Adam), each one learns as if it were alone;
+    `fit` clips each member's gradient by itself.
 
     Args:
         cells: the members; their parameters are copied into one stack, (N, ...) per name.
