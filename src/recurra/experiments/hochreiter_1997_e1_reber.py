@@ -96,23 +96,25 @@ class Hochreiter1997Reber(Experiment):
     Source:
         Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.1 and table 1 (read in a copy)
     Differs:
-        The counts are those of nets that learn by another gradient than the paper's and may begin anew, so all trials end well;
-        the share that the paper reports is held against that of the trials without a new beginning (``at_once``). The paper's own nets, whose
-        updates here are those of its appendix A.1 to the last digit, learn in about one trial of ten within 40,000 strings
-        (``solved_share_as_published``), at the rate of 0.1 in none within 80,000, and a test after every string finds no more.
-        A net that fails is wrong in a hundred strings or so, never in a few: the last T or P is that of one kind of string
-        only, or one choice inside is always wrong. One block has become the bias that the outputs lack, its cells saturated
-        and equal. Why the paper's learn is not known to us. What helps, by its weight: the full gradient (half of the paper's
-        nets learn, as fast as published); output units with biases; gates that see the cells and not each other, so a net has
-        fewer weights; targets that are all symbols that may follow; output gates' biases that end at -3 with four blocks as
-        with three; input gates that begin a little open and weights that begin in a range of 0.1. With all of these, two thirds
-        to nine tenths of the nets learn within ``patience / lr`` strings; the others stay in local minima, so they begin anew.
-        The strings before that are counted in full. With the truncated gradient and all else the same, 45 (4 x 1: 25)
-        of a hundred nets learn within 5,000 strings at the rate of 0.5, and with new beginnings the counts are above the bars.
-        With g in [-1, 1] and h in [-2, 2] (the paper's table 10 has it so, its text the other way round) a quarter of the
-        paper's nets learn; with an update after every string, fewer than with one after every symbol. What changed little: the
-        rate, decay of the weights, noise on them, cross-entropy. All of this was found with nets of other seeds. The test comes
-        once in ``block`` strings. The Elman net is trained as the modern net is, one step back.
+        The counts are those of nets that learn by another gradient than the paper's and may begin anew, so all trials
+        end well; the share that the paper reports is held against that of the trials without a new beginning
+        (``at_once``). The paper's own nets, whose updates here are those of its appendix A.1 to the last digit, learn
+        in about one trial of ten within 40,000 strings (``solved_share_as_published``), at the rate of 0.1 in none
+        within 80,000, and a test after every string finds no more. A net that fails is wrong in a hundred strings or
+        so, never in a few: the last T or P is that of one kind of string only, or one choice inside is always wrong.
+        One block has become the bias that the outputs lack, its cells saturated and equal. Why the paper's learn is not
+        known to us. What helps, by its weight: the full gradient (half of the paper's nets learn, as fast as
+        published); output units with biases; gates that see the cells and not each other, so a net has fewer weights;
+        targets that are all symbols that may follow; output gates' biases that end at -3 with four blocks as with
+        three; input gates that begin a little open and weights that begin in a range of 0.1. With all of these, two
+        thirds to nine tenths of the nets learn within ``patience / lr`` strings; the others stay in local minima, so
+        they begin anew. The strings before that are counted in full. With the truncated gradient and all else the same,
+        45 (4 x 1: 25) of a hundred nets learn within 5,000 strings at the rate of 0.5, and with new beginnings the
+        counts are above the bars. With g in [-1, 1] and h in [-2, 2] (the paper's table 10 has it so, its text the
+        other way round) a quarter of the paper's nets learn; with an update after every string, fewer than with one
+        after every symbol. What changed little: the rate, decay of the weights, noise on them, cross-entropy. All of
+        this was found with nets of other seeds. The test comes once in ``block`` strings. The Elman net is trained as
+        the modern net is, one step back.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e1-reber"
