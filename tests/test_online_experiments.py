@@ -7,6 +7,7 @@ import torch
 
 from recurra.core import Chunk
 from recurra.experiments.hochreiter_1997_e1_reber import different_strings
+from recurra.experiments.hochreiter_1997_e3_two_sequence import Hochreiter1997TwoSequence, _Stop, _tasks
 from recurra.experiments.online import (
     Answers,
     Learned,
@@ -120,3 +121,15 @@ def test_no_test_string_is_among_the_training_strings() -> None:
         assert all(bool(legal[:n, b].any(-1).all()) for b, n in enumerate(lengths))
     assert not texts[0] & texts[1]
     assert len(texts[0]) < 256  # drawn with repeats, so that short strings are as frequent as the grammar has them
+
+
+def test_e3_counts_the_sequences_of_nets_given_up_and_those_after_the_criterion() -> None:
+    def trial(most: int, stop: _Stop, *, error: float) -> dict[str, float]:
+        small = Hochreiter1997TwoSequence(num_steps=10, most=most, block=4, num_small_test=8, num_test=8)
+        task = _tasks(10)[0]._replace(tolerance=1.0, error=error, stop=stop)
+        return small._trial(task, 0, lambda done: None)
+
+    given_up = trial(20, _Stop(give_up=(8, 0.0), longest=8), error=0.0)
+    assert (given_up["starts"], given_up["st1"], given_up["st2"], given_up["solved"]) == (3, 4, 20, 0)
+    passed = trial(20, _Stop(fresh=True, num_strict=16, num_last=8), error=1.0)
+    assert (passed["starts"], passed["st1"], passed["st2"], passed["solved"]) == (1, 4, 12, 1)

@@ -17,10 +17,40 @@ from ..engines import Loop
 from ..learning import TruncatedBPTT
 from ..tasks.two_sequences import two_sequences
 from ..wrappers import Readout
-from .online import Answers, Learner, SquaredError, mean, net_1997, num_weights
+from .online import Answers, Learner, NewStart, SquaredError, mean, net_1997, num_weights
 from .prediction import Stages
 
 _LOGISTIC = SquaredError()
+
+
+class _Stop(NamedTuple):
+    """How our trials of a row differ from the paper's.
+
+    Args:
+        fresh: draws a new set for every test; else one set serves a whole trial.
+        num_strict: sequences of another test, looked at when a small one is passed, in which ST2 must hold as well; or none.
+        strict_wrong: misclassified ones of them that are allowed.
+        slower: factor of the learning rate of a net that passed a small test.
+        num_last: sequences after the criterion, with a rate that falls to 0; they count.
+        give_up: (n, e): after n sequences of a net another one begins whenever the mean error of a test is above e.
+        longest: a net that took so many sequences is given up in any case; 0 for never.
+    """
+
+    fresh: bool = False
+    num_strict: int = 0
+    strict_wrong: int = 0
+    slower: float = 1.0
+    num_last: int = 0
+    give_up: tuple[int, float] | None = None
+    longest: int = 0
+
+    def limits(self, block: int, most: int) -> tuple[tuple[int, float], ...]:
+        """For `NewStart`: all looks from the first one on, and the last one."""
+        if self.give_up is None:
+            return ()
+        first, error = self.give_up
+        last = self.longest or most
+        return (*((count, error) for count in range(first, last, block)), (last, 0.0))
 
 
 class _Task(NamedTuple):
@@ -35,6 +65,7 @@ class _Task(NamedTuple):
         error: mean error of a test below which ST2 holds.
         wrong: misclassified sequences of a small test that ST1 allows.
         weight: of the row's time.
+        stop: what our trials do beyond the paper's stops.
     """
 
     name: str
@@ -45,20 +76,23 @@ class _Task(NamedTuple):
     error: float
     wrong: int
     weight: float
+    stop: _Stop
 
 
 def _tasks(num_steps: int) -> tuple[_Task, ...]:
-    def row(name: str, relevant: int, lr: float, weight: float, limits: tuple[float, float, int], **how: Any) -> _Task:
+    def row(
+        name: str, relevant: int, lr: float, weight: float, limits: tuple[float, float, int], stop: _Stop, **how: Any
+    ) -> _Task:
         def make(count: int, generator: torch.Generator, **quiet: float) -> Chunk:
             return two_sequences(num_steps, relevant, count, generator, **{**how, **quiet})
 
-        return _Task(name, make, partial(make, target_noise=0.0), lr, *limits, weight)
+        return _Task(name, make, partial(make, target_noise=0.0), lr, *limits, weight, stop)
 
     return (  # the limits: tolerance, error, wrong
-        row("3a_3", 3, 1.0, 3, (0.2, 0.01, 0)),
-        row("3a_1", 1, 1.0, 5, (0.2, 0.01, 0)),
-        row("3b_3", 3, 1.0, 2, (0.2, 0.04, 5), signal_noise=0.2),
-        row("3c_3", 3, 0.1, 9, (0.1, 0.015, 0), targets=(0.8, 0.2), target_noise=0.1**0.5),
+        row("3a_3", 3, 2.0, 3, (0.2, 0.01, 0), _Stop(True, 2560, 0, 0.3, 8000, (6000, 0.2), 30_000)),
+        row("3a_1", 1, 1.0, 3, (0.2, 0.01, 0), _Stop()),
+        row("3b_3", 3, 0.5, 2, (0.2, 0.03, 5), _Stop(True, 2560, 16, give_up=(10_000, 0.2)), signal_noise=0.2),
+        row("3c_3", 3, 0.1, 9, (0.1, 0.015, 0), _Stop(), targets=(0.8, 0.2), target_noise=0.1**0.5),
     )
 
 
@@ -71,8 +105,8 @@ class Hochreiter1997TwoSequence(Experiment):
     one is right on all of a set; the paper's point about 3a is that it is found soon.
 
     A sequence is misclassified if its error, by the noiseless target, exceeds 0.2 (3c: 0.1). A trial passes ST1 when none of
-    256 test sequences is (3b: fewer than six), and ends at ST2, when their mean error is also below 0.01 (0.04; 0.015). It is
-    then tested on 2,560 others.
+    256 test sequences is (3b: fewer than six), and ends at ST2, when their mean error is also below 0.01 (3b: 0.03; 3c: 0.015).
+    It is then tested on 2,560 others. In 3a with N = 3 and in 3b ST2 is stricter than that (see Differs).
 
     Args:
         num_trials: trials of each row.
@@ -89,11 +123,23 @@ class Hochreiter1997TwoSequence(Experiment):
     Source:
         Hochreiter & Schmidhuber 1997, Neural Computation 9(8):1735-1780, section 5.3 and tables 4 to 6 (read in a copy)
     Differs:
-        T = 100 alone, and N = 1 in 3a alone. How often the paper tests is not said; here it is every ``block`` sequences. In
-        3b, where six of 256 stop a trial, our trials stop sooner than the paper's, with more misclassified; testing every 2,000
-        or 5,000 sequences does not change that. Tried as well: an output with a bias at rates of 0.5 to 2, tests of 512 and
-        1,024 sequences (7 wrong in 3b). Half of the trials then pass within 40,000 sequences, but in 3a and in 3b one of six to
-        ten never does, so the means are no better. The control is an Elman net that learns one step back, online.
+        T = 100 alone, and N = 1 in 3a alone. How often the paper tests is not said; here it is every ``block`` sequences, in
+        3a with N = 1 and in 3c always on the same 256 sequences, elsewhere on new ones: a single hard sequence of a fixed set
+        delays ST1 by tens of thousands. The other two rows stop later than the paper's. 3a, N = 3: the rate is 2 where the
+        paper has 1, and 0.6 once a net has passed ST1; ST2 must hold in 2,560 further test sequences as well, none of them
+        misclassified; 8,000 sequences follow with a rate that falls to 0, and ST2 counts them. A net whose mean test error is
+        above 0.2 at any look after 6,000 sequences (0.5 is the constant answer's; nets fall back to it), or that took 30,000,
+        is given up, and another begins in the same trial; the sequences of all count, and the number of nets is reported
+        (``starts``). 3b: the rate is 0.5, not 1, and the mean error must be below 0.03, not 0.04, in 256 and in 2,560 further
+        sequences, at most 16 of these wrong (the paper's rate of errors would be 21); nets with an error above 0.2 after
+        10,000 sequences are given up. As published, with new test sequences, nets at ST2 have about one to two (3a) and 20 or
+        more (3b) of 2,560 wrong: most hold the class with too small a margin, and a few runs of noise carry it over, so that
+        more training helps less than a stricter test, which rejects such nets. Test sequences of the last test are never those
+        of a stop. All this was chosen on other seeds, with the same equations in another language: 13 trials of 3a took 30,800
+        sequences with 0.3 of 2,560 wrong, where the trials here have 0.9 (the paper: 0.5). Tried as well: training on after
+        ST2 at a rate that falls from the full one (one net in eight of 3a, three in 31 of 3b fall back to the constant
+        answer), rates of 0.3 after ST1 from 1 (the mean error of 0.01 is then reached too late), tests of 5,120 sequences (too
+        few nets pass). The control is an Elman net that learns one step back, online.
     """
 
     id: ClassVar[str] = "hochreiter-1997-e3-two-sequence"
@@ -165,7 +211,54 @@ class Hochreiter1997TwoSequence(Experiment):
 
     def _trial(self, task: _Task, seed: int, progress: Callable[[float], None]) -> dict[str, float]:
         """One net: when both criteria held (``most`` if never), and the test."""
-        generator = torch.Generator().manual_seed(seed)
+        generator, stop = torch.Generator().manual_seed(seed), task.stop
+        learner, factor, begun, num_starts = self._begin(task, generator), 1.0, 0, 1
+        small = task.test(self.num_small_test, generator)
+
+        def begin() -> None:
+            nonlocal learner, factor, begun, num_starts
+            learner, factor, begun, num_starts = self._begin(task, generator), 1.0, count, num_starts + 1
+
+        new_start = NewStart(begin, stop.limits(self.block, self.most))
+        first = second = float(self.most)
+        count = 0
+        while count < self.most:
+            learner.learn(task.make(self.block, generator), factor)
+            count += self.block
+            progress(count / self.most)
+            if stop.fresh:
+                small = task.test(self.num_small_test, generator)
+            wrong, error = _judge(learner.try_out(small), task.tolerance)
+            if wrong <= task.wrong:
+                first, factor = min(first, float(count)), stop.slower
+                allowed = task.wrong
+                if stop.num_strict:
+                    allowed = stop.strict_wrong
+                    strict = learner.try_out(task.test(stop.num_strict, generator))
+                    wrong, error = _judge(strict, task.tolerance)
+                if wrong <= allowed and error < task.error:
+                    second = float(count)
+                    break
+            if count < self.most and new_start.due(count - begun - self.block, count - begun, error):
+                new_start.begin()
+        if second < self.most:
+            num_blocks = stop.num_last // self.block
+            for done in range(num_blocks):
+                learner.learn(task.make(self.block, generator), factor * (1 - done / num_blocks))
+            second += num_blocks * self.block
+        wrong, error = _judge(learner.try_out(task.test(self.num_test, generator)), task.tolerance)
+        return {
+            "st1": first,
+            "st2": second,
+            "misclassified": wrong / self.num_test,
+            "error": error,
+            "solved": float(second < self.most),
+            "starts": num_starts,
+            "weights": num_weights(learner.net),
+        }
+
+    def _begin(self, task: _Task, generator: torch.Generator) -> Learner:
+        """A new net that learns."""
         net = net_1997(
             1,
             1,
@@ -177,29 +270,7 @@ class Hochreiter1997TwoSequence(Experiment):
             readout_bias=False,
             generator=generator,
         )
-        learner = Learner(net, _LOGISTIC, task.lr)
-        small = task.test(self.num_small_test, generator)
-        first = second = float(self.most)
-        count = 0
-        while count < self.most:
-            learner.learn(task.make(self.block, generator))
-            count += self.block
-            progress(count / self.most)
-            wrong, error = _judge(learner.try_out(small), task.tolerance)
-            if wrong <= task.wrong:
-                first = min(first, float(count))
-                if error < task.error:
-                    second = float(count)
-                    break
-        wrong, error = _judge(learner.try_out(task.test(self.num_test, generator)), task.tolerance)
-        return {
-            "st1": first,
-            "st2": second,
-            "misclassified": wrong / self.num_test,
-            "error": error,
-            "solved": float(second < self.most),
-            "weights": num_weights(net),
-        }
+        return Learner(net, _LOGISTIC, task.lr)
 
     def _guess(self, task: _Task, progress: Callable[[float], None]) -> float:
         """Mean number of random nets until one is right on 256 sequences, and again on 256 others."""
